@@ -1,0 +1,72 @@
+# What a newcomer types. `make up` and `make test` install what they need.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN     = $(VENV)/bin
+
+# The index that `make up` starts: its port, its first user, and (with PPCTL_HOME) its home.
+PORT ?=
+NAME ?= $(shell id -un)
+
+PYTEST_ARGS ?=
+JOBS        ?= 2
+
+.PHONY: help up down test unit lint format docs lock bench wheel clean
+
+help:
+	@echo "make up      a private package index on this machine (PORT=4000, NAME=alice, PPCTL_HOME=DIR)"
+	@echo "make down    stop it; its packages and users stay"
+	@echo "make test    every test;  make unit: the quick ones"
+	@echo "make lint    ruff, mypy, shellcheck, yamllint;  make format: ruff format"
+	@echo "make docs    write the generated reference pages;  make bench: the benchmarks"
+	@echo "make lock    resolve the versions that a release holds anew"
+
+up: $(VENV)/.ppctl
+	@$(BIN)/ppctl init --quiet --keep $(if $(PORT),--port $(PORT))
+	@$(BIN)/ppctl up --first-user $(NAME)
+
+down: $(VENV)/.ppctl
+	@$(BIN)/ppctl down
+
+test: $(VENV)/.dev
+	@scripts/install-test-tools
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+
+unit: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(JOBS) -m "not e2e and not hosts" $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	PATH="$(abspath $(BIN)):$$PATH" ANSIBLE_COLLECTIONS_PATH=$(abspath ansible/collections) $(BIN)/ansible-lint -q
+	$(BIN)/shellcheck $$(git ls-files 'scripts/*' 'molecule/hosts/*' .ci/run | xargs grep -lE '^#!.*\b(ba|da)?sh\b')
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.dev
+	$(BIN)/python scripts/generate-collection-readme
+	$(BIN)/python scripts/generate-reference
+
+lock: $(VENV)/.dev
+	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.10 --no-header \
+	    --no-emit-index-url --no-emit-find-links ppctl/server/requirements.in -o ppctl/server/requirements.lock
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m benchmarks
+
+wheel: $(VENV)/.dev
+	$(BIN)/uv build --quiet --wheel --out-dir dist
+
+clean:
+	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(VENV)/.ppctl: pyproject.toml scripts/make-venv
+	@scripts/make-venv $(PYTHON) $(VENV)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.ppctl pyproject.toml
+	@scripts/make-venv $(PYTHON) $(VENV) --group test --group lint
+	@touch $@

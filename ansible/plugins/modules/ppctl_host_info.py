@@ -1,0 +1,147 @@
+#!/usr/bin/python
+# Copyright: the ppctl authors. MIT license (see LICENSE)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: ppctl_host_info
+short_description: Tell what a host still needs to run indexes
+description:
+  - Looks at the packages of the operating system, at Python, and at the ppctl that is there. Changes nothing.
+  - One quick question instead of several tasks that each find that nothing is to be done.
+version_added: "0.1.0"
+author: The ppctl authors (@ppctl)
+options:
+  packages:
+    description: Packages of the operating system that must be installed.
+    type: list
+    elements: str
+    default: []
+  python:
+    description: The Python that ppctl is installed with.
+    type: path
+    default: /usr/bin/python3
+  path:
+    description: Where ppctl is installed.
+    type: path
+    default: /opt/ppctl
+  link:
+    description: The command that must lead to the ppctl that is installed.
+    type: path
+    default: /usr/local/bin/ppctl
+  digest:
+    description: What identifies the ppctl that must be installed, as C(wheelhouse.json) or the version tells.
+    type: str
+    default: ""
+attributes:
+  check_mode:
+    description: Looks only, in check mode too.
+    support: full
+  diff_mode:
+    description: Shows what is missing.
+    support: full
+seealso:
+  - module: ppctl.fleet.ppctl_install
+"""
+
+EXAMPLES = r"""
+- name: Look at the host
+  ppctl.fleet.ppctl_host_info:
+    packages: [supervisor]
+  register: host
+"""
+
+RETURN = r"""
+missing_packages:
+  description: Those of O(packages) that are not installed.
+  returned: always
+  type: list
+  elements: str
+outdated:
+  description: Whether another ppctl is to be installed, or the first one.
+  returned: always
+  type: bool
+pending:
+  description: In words, what a real run does to the host before it comes to the indexes.
+  returned: always
+  type: list
+  elements: str
+python_version:
+  description: The version of O(python), empty where there is none.
+  returned: always
+  type: str
+architecture:
+  description: The architecture of the host.
+  returned: always
+  type: str
+"""
+
+import os
+import platform
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def missing_packages(module, names):
+    """Return those packages that are not installed, asked of the host's own package database."""
+    if not names:
+        return []
+    query = module.get_bin_path("dpkg-query")
+    if query:
+        _code, out, _err = module.run_command(
+            [query, "--show", "--showformat=${Status} ${Package}\n", *names]
+        )
+        there = {
+            line.rpartition(" ")[2] for line in out.splitlines() if line.startswith("install ok installed ")
+        }
+        return [name for name in names if name not in there]
+    rpm = module.get_bin_path("rpm")
+    if rpm:
+        return [
+            name for name in names if module.run_command([rpm, "--query", "--whatprovides", name])[0] != 0
+        ]
+    return module.fail_json(msg="this host has neither dpkg nor rpm: its packages cannot be looked at")
+
+
+def is_installed(wanted):
+    """Return whether the wanted ppctl is there, whole, and is the one that is called."""
+    path = os.path.join(wanted["path"], wanted["digest"][:12])
+    links = {os.path.join(wanted["path"], "current"): os.path.basename(path)}
+    links[wanted["link"]] = os.path.join(wanted["path"], "current", "bin", "ppctl")
+    right = all(os.path.islink(link) and os.readlink(link) == to for link, to in links.items())
+    return right and os.path.exists(os.path.join(path, "complete"))
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "packages": {"type": "list", "elements": "str", "default": []},
+            "python": {"type": "path", "default": "/usr/bin/python3"},
+            "path": {"type": "path", "default": "/opt/ppctl"},
+            "link": {"type": "path", "default": "/usr/local/bin/ppctl"},
+            "digest": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    missing = missing_packages(module, wanted["packages"])
+    version = ""
+    if os.access(wanted["python"], os.X_OK):
+        code = "import platform; print(platform.python_version())"
+        version = module.run_command([wanted["python"], "-I", "-c", code])[1].strip()
+    outdated = not is_installed(wanted)
+    pending = [f"package {name}" for name in missing] + (["ppctl"] if outdated else [])
+    module.exit_json(
+        changed=False,
+        missing_packages=missing,
+        outdated=outdated,
+        pending=pending,
+        python_version=version,
+        architecture=platform.machine(),
+        diff={"prepared": "".join(f"+{name}\n" for name in pending)},
+    )
+
+
+if __name__ == "__main__":
+    main()

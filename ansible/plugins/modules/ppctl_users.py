@@ -1,0 +1,158 @@
+#!/usr/bin/python
+# Copyright: the ppctl authors. MIT license (see LICENSE)
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: ppctl_users
+short_description: Declare the users of a package index
+description:
+  - Hands the users to C(ppctl users apply), which adds, changes and removes them in one step, or not at all.
+  - A password that the stored hash already matches is left alone, so a second run changes nothing.
+  - Passwords travel on standard input only; they are on no command line, in no log and in no file.
+version_added: "0.1.0"
+author: The ppctl authors (@ppctl)
+options:
+  home:
+    description: The directory of the index.
+    type: path
+    required: true
+  users:
+    description: The users.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: The name that the user logs in with.
+        type: str
+        required: true
+      password:
+        description: The password; the place for it is a vault. It is stored as a bcrypt hash.
+        type: str
+      password_hash:
+        description: A ready hash instead, as C(htpasswd -nB) makes it.
+        type: str
+      state:
+        description: Whether the user is to be there.
+        type: str
+        choices: [present, absent]
+        default: present
+      disabled:
+        description: Whether logins of the user are refused; the password is kept.
+        type: bool
+        default: false
+  exclusive:
+    description: Whether users that are not listed are removed.
+    type: bool
+    default: false
+  allow_weak:
+    description: Whether weak hashes are taken, as those of an old server.
+    type: bool
+    default: false
+  executable:
+    description: The ppctl to call.
+    type: path
+    default: /usr/local/bin/ppctl
+attributes:
+  check_mode:
+    description: Tells which users would be changed.
+    support: full
+  diff_mode:
+    description: Shows names and what is done to them, never hashes.
+    support: full
+seealso:
+  - module: ppctl.fleet.ppctl_index
+"""
+
+EXAMPLES = r"""
+- name: Exactly these users
+  ppctl.fleet.ppctl_users:
+    home: /srv/ppctl/team
+    exclusive: true
+    users:
+      - name: ci-bot
+        password: "{{ vault_ci_bot }}"
+      - name: ann
+        password_hash: $2y$12$1o4kpw0lpHRBTmStgXKHEeJ3mRwvFVjBBKzRJ7Uh5UsVwYbTGz1gm
+        disabled: true
+"""
+
+RETURN = r"""
+changes:
+  description: What was done, or in check mode would be done.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    action:
+      description: V(adduser), V(passwd), V(deluser), V(disable) or V(enable).
+      type: str
+    user:
+      description: The name of the user.
+      type: str
+    detail:
+      description: How the password is stored.
+      type: str
+"""
+
+import json
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ppctl.fleet.plugins.module_utils.ppctl import EXECUTABLE, SETTINGS_NAME, Ppctl
+
+
+def main():
+    module = AnsibleModule(
+        argument_spec={
+            "home": {"type": "path", "required": True},
+            "users": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "password": {"type": "str", "no_log": True},
+                    "password_hash": {"type": "str", "no_log": True},
+                    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+                    "disabled": {"type": "bool", "default": False},
+                },
+                "mutually_exclusive": [("password", "password_hash")],
+            },
+            "exclusive": {"type": "bool", "default": False},
+            "allow_weak": {"type": "bool", "default": False},
+            "executable": {"type": "path", "default": EXECUTABLE},
+        },
+        supports_check_mode=True,
+    )
+    wanted = module.params
+    users = wanted["users"]
+    ppctl = Ppctl(module, wanted["executable"])
+    is_there = os.path.exists(os.path.join(wanted["home"], SETTINGS_NAME))
+    if module.check_mode and not (ppctl.is_installed() and is_there):
+        # The index is made by an earlier task of a real run, and is empty then.
+        changes = [
+            {"action": "adduser", "user": user["name"], "detail": ""}
+            for user in users
+            if user["state"] == "present"
+        ]
+    else:
+        ppctl.require()
+        declaration = {key: wanted[key] for key in ("users", "exclusive", "allow_weak")}
+        arguments = [
+            "users",
+            "apply",
+            "-",
+            "--home",
+            wanted["home"],
+            *(["--dry-run"] if module.check_mode else []),
+        ]
+        changes = ppctl.call(*arguments, stdin=json.dumps(declaration))["changes"]
+    lines = [f"{change['action']} {change['user']} {change['detail']}".rstrip() + "\n" for change in changes]
+    module.exit_json(changed=bool(changes), changes=changes, diff={"prepared": "".join(lines)})
+
+
+if __name__ == "__main__":
+    main()

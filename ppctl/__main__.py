@@ -1,0 +1,66 @@
+"""The entry point, and the one place that turns an error into a message and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import click
+
+from ppctl import errors
+from ppctl.cli import cli, completion
+from ppctl.output import Output
+
+
+def main(argv: list[str] | None = None) -> int:  # noqa: PLR0911 - one return for each kind of end
+    """Run ppctl with `argv` (default: the process's arguments). Returns the exit code (ppctl.errors)."""
+    if question := os.environ.get(completion.VARIABLE):
+        return completion.answer(cli, question)
+    arguments = sys.argv[1:] if argv is None else argv
+    out = Output(json="--json" in arguments)
+    try:
+        with cli.make_context("ppctl", list(arguments)) as context:
+            try:
+                cli.invoke(context)
+            finally:
+                out = context.meta.get("ppctl.output", out)
+        return errors.EXIT_OK
+    except click.exceptions.Exit as e:
+        return e.exit_code
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        print("interrupted: nothing is half-done; run the command again to finish", file=sys.stderr)
+        return errors.EXIT_INTERRUPTED
+    except click.ClickException as e:
+        out.error(_usage_error(e))
+        return errors.EXIT_USAGE
+    except errors.PpctlError as e:
+        out.error(e)
+        return e.exit_code
+    except BrokenPipeError:
+        # The reader has gone (`ppctl logs | head`); keep the interpreter from complaining at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return errors.EXIT_OK
+    except Exception as e:
+        if os.environ.get("PPCTL_DEBUG"):
+            raise
+        out.error(_bug(e))
+        return errors.EXIT_BUG
+
+
+def _usage_error(error: click.ClickException) -> errors.UsageError:
+    path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "ppctl"
+    return errors.UsageError(error.format_message(), f"{path} --help")
+
+
+def _bug(error: Exception) -> errors.PpctlError:
+    # Only the type: the text of an unexpected error may hold anything, also a secret.
+    bug = errors.PpctlError(
+        f"a bug in ppctl: unexpected {type(error).__name__}",
+        "run the command again with PPCTL_DEBUG=1 and report what it prints",
+    )
+    bug.exit_code = errors.EXIT_BUG
+    return bug
+
+
+if __name__ == "__main__":
+    sys.exit(main())

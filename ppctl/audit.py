@@ -1,0 +1,89 @@
+"""The audit log: who changed which user, when and how. It only grows, and it holds no secret.
+
+One JSON object on each line of `audit.log`: `time` (UTC, ISO 8601), `by`, `action`, `user`, `detail`, and
+`failed` where nothing came of it. JSON escapes control characters, so a line is a line.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+
+from ppctl.host import Host
+from ppctl.index import FILE_MODE, Index
+
+UNREADABLE = "?"
+"""The action of an entry that was made from a line ppctl has not written; `detail` is that line."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the audit log. `failed`: the change was announced and then could not be made."""
+
+    time: str
+    by: str
+    action: str
+    user: str
+    detail: str = ""
+    failed: bool = False
+
+
+def record(
+    index: Index, host: Host, action: str, users: Sequence[str], detail: str = "", *, failed: bool = False
+) -> None:
+    """Append one line for each of `users`, all in one write. Raises PpctlError when that is impossible."""
+    time = _now()
+    by = actor(host, os.environ)
+    lines = []
+    for user in users:
+        line = {"time": time, "by": by, "action": action, "user": user, "detail": detail}
+        lines.append(json.dumps({**line, "failed": True} if failed else line) + "\n")
+    content = "".join(lines).encode()
+    # A full disk may have cut the last line short; then ours starts on a line of its own.
+    before = host.read(index.layout.audit_log)
+    if before and not before.endswith(b"\n"):
+        content = b"\n" + content
+    host.append(index.layout.audit_log, content, mode=FILE_MODE)
+
+
+def read(index: Index, host: Host) -> list[Entry]:
+    """Return the log, oldest first. Lines that are not ours are kept, with the action `UNREADABLE`."""
+    content = host.read(index.layout.audit_log) or b""
+    return [_parse(line) for line in content.decode("utf-8", "backslashreplace").split("\n") if line.strip()]
+
+
+def last_changes(entries: Iterable[Entry]) -> dict[str, str]:
+    """Return for each user the time of the last change that succeeded."""
+    changes: dict[str, list[str]] = {}
+    for entry in entries:
+        times = changes.setdefault(entry.user, [])
+        if not entry.failed:
+            times.append(entry.time)
+        elif times:
+            times.pop()  # the announcement of the change that failed
+    return {user: times[-1] for user, times in changes.items() if times}
+
+
+def actor(host: Host, environ: Mapping[str, str]) -> str:
+    """Return who is at work: `alice`, or `alice (as root)` behind sudo or doas."""
+    effective = host.user()
+    login = environ.get("SUDO_USER") or environ.get("DOAS_USER") or effective
+    return effective if login == effective else f"{login} (as {effective})"
+
+
+def _parse(line: str) -> Entry:
+    try:
+        data = json.loads(line)
+        texts = {key: data[key] for key in ("time", "by", "action", "user", "detail")}
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return Entry("", "", UNREADABLE, "", line)
+    if not all(isinstance(text, str) for text in texts.values()):
+        return Entry("", "", UNREADABLE, "", line)
+    return Entry(**texts, failed=data.get("failed") is True)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")

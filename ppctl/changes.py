@@ -1,0 +1,203 @@
+"""The changes a plan is made of: data that can be shown, and that knows how to come about.
+
+Each is idempotent. What a change needs to know is decided when the plan is made; `apply` only does it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ppctl import releases
+from ppctl.deployment import Deployment, Manifest
+from ppctl.layout import Layout
+from ppctl.machine import Machine
+from ppctl.managers import Pending
+from ppctl.releases import Release
+
+
+@dataclass(frozen=True)
+class Change:
+    """One step of a plan: `action` on `target`, in words (`summary`) and as a unified `diff`."""
+
+    action: str
+    target: str
+    summary: str = ""
+    diff: str = ""
+    interrupts: str = ""
+    bookkeeping: bool = False
+    """ppctl's own records: not shown, and no change in the index."""
+
+    def apply(self, machine: Machine) -> None:
+        """Bring the change about. Raises PpctlError."""
+        raise NotImplementedError
+
+    def to_data(self) -> dict[str, Any]:
+        """Return the change as plain data (the JSON envelope's `changes`)."""
+        return {
+            "action": self.action,
+            "target": self.target,
+            "summary": self.summary,
+            "diff": self.diff,
+            "interrupts": self.interrupts,
+        }
+
+
+@dataclass(frozen=True)
+class CreateAccount(Change):
+    """Create the service account."""
+
+    home: Path = Path("/")
+
+    def apply(self, machine: Machine) -> None:
+        nologin = machine.host.which("nologin") or "/usr/sbin/nologin"
+        machine.host.run(
+            [
+                *("useradd", "--system", "--user-group", "--no-create-home"),
+                *("--home-dir", str(self.home), "--shell", nologin, self.target),
+            ]
+        )
+
+
+@dataclass(frozen=True)
+class MakeDirectory(Change):
+    """Make a directory, or mend its mode and owner."""
+
+    mode: int = 0o755
+    owner: str | None = None
+    group: str | None = None
+
+    def apply(self, machine: Machine) -> None:
+        machine.host.make_directory(Path(self.target), mode=self.mode, owner=self.owner, group=self.group)
+
+
+@dataclass(frozen=True)
+class WriteFile(Change):
+    """Write a whole file."""
+
+    content: bytes = field(default=b"", repr=False)
+    mode: int = 0o644
+    owner: str | None = None
+    group: str | None = None
+
+    def apply(self, machine: Machine) -> None:
+        path = Path(self.target)
+        if not machine.host.stat(path.parent):
+            machine.host.make_directory(path.parent, mode=0o755)
+        machine.host.write(path, self.content, mode=self.mode, owner=self.owner, group=self.group)
+
+
+@dataclass(frozen=True)
+class SetAttributes(Change):
+    """Mend mode and owner of a file whose content is right."""
+
+    mode: int = 0o644
+    owner: str | None = None
+    group: str | None = None
+
+    def apply(self, machine: Machine) -> None:
+        machine.host.set_attributes(Path(self.target), mode=self.mode, owner=self.owner, group=self.group)
+
+
+@dataclass(frozen=True)
+class MakeLink(Change):
+    """Make a symbolic link, or point it elsewhere."""
+
+    to: str = ""
+
+    def apply(self, machine: Machine) -> None:
+        path = Path(self.target)
+        if not machine.host.stat(path.parent):
+            machine.host.make_directory(path.parent, mode=0o755)
+        machine.host.link(path, self.to)
+
+
+@dataclass(frozen=True)
+class RemovePath(Change):
+    """Remove a file or link that ppctl made and that is no longer wanted."""
+
+    def apply(self, machine: Machine) -> None:
+        machine.host.remove(Path(self.target))
+
+
+@dataclass(frozen=True)
+class WriteManifest(Change):
+    """Record what ppctl has made and is about to make."""
+
+    manifest: Manifest = field(default_factory=Manifest)
+    owner: str | None = None
+
+    def apply(self, machine: Machine) -> None:
+        path = Path(self.target)
+        machine.host.write(path, self.manifest.to_bytes(path.parent), mode=0o640, owner=self.owner)
+
+
+@dataclass(frozen=True)
+class BuildRelease(Change):
+    """Build a release's virtualenv."""
+
+    release: Release | None = None
+    layout: Layout | None = None
+
+    def apply(self, machine: Machine) -> None:
+        assert self.release and self.layout  # noqa: S101 - the defaults are there for dataclass's field order only
+        releases.build(self.release, self.layout, machine.host)
+
+
+@dataclass(frozen=True)
+class RemoveReleases(Change):
+    """Remove releases that are too old to go back to."""
+
+    paths: tuple[Path, ...] = ()
+
+    def apply(self, machine: Machine) -> None:
+        for path in self.paths:
+            releases.remove(path, machine.host)
+
+
+@dataclass(frozen=True)
+class LeaveDeployment(Change):
+    """Stop an index's processes under the name, manager or mode it had before, and remove their files."""
+
+    deployment: Deployment | None = None
+    paths: tuple[Path, ...] = ()
+
+    def apply(self, machine: Machine) -> None:
+        assert self.deployment  # noqa: S101 - see BuildRelease
+        manager = machine.manager_of(self.deployment)
+        manager.unload()
+        for path in self.paths:
+            machine.host.remove(path)
+        manager.forget()
+
+
+@dataclass(frozen=True)
+class LoadManager(Change):
+    """Make the manager take over what is on disk, and wait for the workers that start with it."""
+
+    deployment: Deployment | None = None
+    pending: Pending = field(default_factory=lambda: Pending(""))
+    wait_for: tuple[int, ...] = ()
+    wanted: tuple[str, str] = ("", "")
+    prefix: str = ""
+
+    def apply(self, machine: Machine) -> None:
+        assert self.deployment  # noqa: S101 - see BuildRelease
+        machine.manager_of(self.deployment).load(self.pending)
+        for number in self.wait_for:
+            machine.wait_ready(self.deployment, number, prefix=self.prefix, wanted=self.wanted)
+
+
+@dataclass(frozen=True)
+class RestartWorker(Change):
+    """Restart one worker while the others answer."""
+
+    deployment: Deployment | None = None
+    number: int = 0
+    wanted: tuple[str, str] = ("", "")
+    prefix: str = ""
+
+    def apply(self, machine: Machine) -> None:
+        assert self.deployment  # noqa: S101 - see BuildRelease
+        machine.restart_worker(self.deployment, self.number, prefix=self.prefix, wanted=self.wanted)

@@ -1,0 +1,85 @@
+"""Commands for the packages of an index."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ppctl.cli.options import Call, command
+from ppctl.errors import UsageError
+
+_REASON = click.option("--reason", default="", metavar="TEXT", help="Shown by pip and uv.")
+
+
+@command(name="list", short_help="List the projects, or the files of one.")
+@click.argument("project", required=False)
+def list_packages(call: Call, project: str | None) -> int:
+    """List the projects of the index; with PROJECT its files, their versions and what is yanked."""
+    from ppctl.commands import packages
+
+    return packages.list_packages(call.index(), call.host, call.out, project)
+
+
+@command(name="yank", short_help="Let nobody install a version by chance.")
+@click.argument("project")
+@click.argument("version")
+@_REASON
+def yank(call: Call, project: str, version: str, reason: str) -> int:
+    """Yank VERSION of PROJECT (PEP 592): installers take it only where it is asked for by this very version.
+
+    Its files stay. At once, on all workers.
+    """
+    from ppctl.commands import packages
+
+    return packages.yank(call.own_index(), call.host, call.out, project, version, reason=reason)
+
+
+@command(name="unyank", short_help="Take a yank back.")
+@click.argument("project")
+@click.argument("version")
+def unyank(call: Call, project: str, version: str) -> int:
+    """Take back that VERSION of PROJECT was yanked."""
+    from ppctl.commands import packages
+
+    return packages.unyank(call.own_index(), call.host, call.out, project, version)
+
+
+@command(name="status", short_help="Mark a project as archived, deprecated or quarantined.")
+@click.argument("project")
+@click.argument("status", type=click.Choice(["active", "archived", "deprecated", "quarantined"]))
+@_REASON
+def status(call: Call, project: str, status: str, reason: str) -> int:
+    """Say what the STATUS of PROJECT is (PEP 792). The files of a quarantined project are not listed."""
+    from ppctl.commands import packages
+
+    return packages.status(call.own_index(), call.host, call.out, project, status, reason=reason)
+
+
+@command(name="remove", short_help="Remove the files of a version.")
+@click.argument("project")
+@click.argument("version")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def remove(call: Call, project: str, version: str, yes: bool) -> int:
+    """Remove the files of VERSION of PROJECT for good. At once, on all workers."""
+    from ppctl.commands import packages
+
+    def confirm(question: str) -> bool:
+        if yes:
+            return True
+        if not sys.stdin.isatty():
+            raise UsageError(f"there is no terminal to ask: {question}", "answer beforehand: --yes")
+        return click.confirm(question, err=True)
+
+    return packages.remove(call.own_index(), call.host, call.out, project, version, confirm=confirm)
+
+
+@click.group(short_help="List, yank, mark and remove packages.")
+def packages() -> None:
+    """The packages of a running index: list, yank, mark and remove them."""
+
+
+for _command in (list_packages, yank, unyank, status, remove):
+    packages.add_command(_command)
+
+COMMANDS: list[click.Command] = [packages]

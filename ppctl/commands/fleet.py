@@ -1,0 +1,163 @@
+"""Commands with `--on`: what is asked of the hosts, and one table of what they answered."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ppctl import fleet
+from ppctl.commands.fleet_words import lines, summary
+from ppctl.errors import EXIT_FAILED, EXIT_OK, PpctlError
+from ppctl.fleet import HostResult, Target
+from ppctl.output import Output, printable
+
+READ_ONLY = frozenset({"status", "logs", "doctor", "audit", "users"})
+
+
+def command(
+    target: Target, argv: Sequence[str], out: Output, *, stdin: str = "", password: str | None = None
+) -> int:
+    """Run `ppctl argv...` on the hosts; one Ansible task each. Returns the exit code.
+
+    `password`: one that was made up, to be told programs.
+    """
+    name = "users apply" if "apply" in argv else argv[0]
+    results = ask(target, argv, out, stdin=stdin)
+    if name == "adduser":
+        kept = [result.host for result in results if result.state == fleet.OK and not result.changed]
+        if kept:
+            out.warn(
+                f"there already, with the password as before: on {', '.join(kept)} (see ppctl passwd --on)"
+            )
+    return report(name, results, out, password=password)
+
+
+def ask(target: Target, argv: Sequence[str], out: Output, *, stdin: str = "") -> list[HostResult]:
+    """Run `ppctl argv...` on the hosts and return what they answered."""
+    read_only = argv[0] in READ_ONLY and "apply" not in argv
+    variables: dict[str, Any] = {
+        "ppctl_on": target.pattern,
+        "ppctl_command": list(argv),
+        "ppctl_read_only": read_only,
+        # Whoever only looks means every index; whoever changes something says which, if there are several.
+        "ppctl_index": target.index or ("all" if read_only else ""),
+        "ppctl_home": target.home,
+    }
+    if stdin:
+        variables["ppctl_stdin"] = stdin
+    if argv[0] == "restart":
+        variables["ppctl_serial"] = [1, "100%"]  # the first host is the canary
+    return fleet.run("playbooks/command.yml", target, variables, _progress(out))
+
+
+def up(target: Target, out: Output, *, dry_run: bool) -> int:
+    """Bring the hosts to what the inventory says: the playbook site.yml. Returns the exit code."""
+    options = ["--limit", target.pattern, *(["--check", "--diff"] if dry_run else [])]
+    results = fleet.run("site.yml", target, {"ppctl_hosts": "all"}, _progress(out), options=options)
+    return report("up", results, out)
+
+
+def report(name: str, results: Sequence[HostResult], out: Output, *, password: str | None = None) -> int:
+    """Print the table, and who is done and who is not. Returns the exit code."""
+    rows = []
+    for result in results:
+        for line in lines(name, result):
+            out.text(printable(line))
+        for index, healthy, words in summary(name, result):
+            state = result.state if result.state != fleet.OK else ("ok" if healthy else "not well")
+            if state == "ok" and result.changed:
+                state = "changed"
+            rows.append((result.host, index, state, printable(words)))
+    out.table(["host", "index", "result", "what"], rows)
+    failed = sorted({row[0] for row in rows if row[2] in (fleet.FAILED, fleet.UNREACHABLE, "not well")})
+    waiting = [result.host for result in results if result.state == fleet.NOT_BEGUN]
+    done = [result.host for result in results if result.host not in (*failed, *waiting)]
+    if failed or waiting:
+        out.warn(f"done: {', '.join(done) or 'none'}; not done: {', '.join([*failed, *waiting])}")
+        if name not in READ_ONLY:
+            out.warn("mend the cause and run the same command again: what is done stays as it is")
+    data: dict[str, Any] = {
+        "hosts": [_data(result) for result in results],
+        "done": done,
+        "failed": failed,
+        "not_begun": waiting,
+    }
+    if password is not None:
+        data["password"] = password
+    return out.result(data, exit_code=EXIT_FAILED if failed or waiting else EXIT_OK)
+
+
+def _data(result: HostResult) -> Mapping[str, Any]:
+    return {
+        "host": result.host,
+        "state": result.state,
+        "changed": result.changed,
+        "message": result.message,
+        "indexes": [each for part in result.parts for each in part.get("results", [part])],
+    }
+
+
+def _progress(out: Output) -> Any:
+    def tell(result: HostResult) -> None:
+        out.progress(
+            f"{result.host}: {'changed' if result.changed and result.state == 'ok' else result.state}"
+        )
+
+    return tell
+
+
+def differences(target: Target, out: Output) -> int:
+    """Show where the users of the hosts' indexes differ. Returns the exit code."""
+    results = ask(target, ["users"], out)
+    there: dict[str, dict[str, str]] = {}
+    places = []
+    for result in results:
+        for answer in (each for part in result.parts for each in part.get("results", [])):
+            place = f"{result.host} {answer['index']}"
+            places.append(place)
+            for user in answer.get("result", {}).get("users", []):
+                words = user["scheme"] + (", disabled" if user["disabled"] else "")
+                there.setdefault(user["name"], {})[place] = words
+    rows = []
+    for name, found in sorted(there.items()):
+        words = [found.get(place, "missing") for place in places]
+        if len(set(words)) > 1:
+            rows += [(printable(name), place, each) for place, each in zip(places, words, strict=True)]
+    out.table(["user", "host and index", "is"], rows)
+    if not rows:
+        out.info(f"the users are the same everywhere: {len(there)} on {len(places)} indexes")
+    failed = [result.host for result in results if result.state != fleet.OK]
+    for result in results:
+        if result.host in failed:
+            out.warn(f"{result.host}: {result.state} {result.message}".rstrip())
+    data = {
+        "differences": [{"user": user, "where": place, "is": words} for user, place, words in rows],
+        "failed": failed,
+    }
+    return out.result(data, exit_code=EXIT_FAILED if failed else EXIT_OK)
+
+
+def copy_users(source: Target, target: Target, out: Output, *, exclusive: bool) -> int:
+    """Bring the users of the hosts in line with those of one host. Returns the exit code."""
+    results = fleet.run(
+        "playbooks/command.yml",
+        source,
+        {
+            "ppctl_on": source.pattern,
+            "ppctl_command": ["users", "export"],
+            "ppctl_read_only": True,
+            "ppctl_index": source.index,
+            "ppctl_home": source.home,
+        },
+        _progress(out),
+    )
+    answers = [each for result in results for part in result.parts for each in part.get("results", [])]
+    if len(results) != 1 or len(answers) != 1 or "result" not in answers[0]:
+        message = "; ".join(filter(None, (result.message for result in results)))
+        raise PpctlError(
+            f"--from {source.pattern}: not the users of one index on one host: {message or len(answers)}",
+            "name one host; where it has several indexes also --index NAME",
+        )
+    declaration = {**answers[0]["result"], "exclusive": exclusive, "allow_weak": True}
+    return command(target, ["users", "apply", "-"], out, stdin=json.dumps(declaration))

@@ -1,0 +1,97 @@
+"""What a host has answered, in a few words for the table of `--on`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from ppctl.fleet import OK, HostResult
+
+Result = Mapping[str, Any]
+
+
+def summary(name: str, result: HostResult) -> Iterator[tuple[str, bool, str]]:
+    """Yield index, whether all is well, and what happened; one for each index of the host."""
+    answers = [each for part in result.parts for each in part.get("results", [])]
+    if name == "up":
+        yield from _up(result)
+        return
+    for answer in answers:
+        error = answer.get("error")
+        if error:
+            yield answer["index"], False, error["message"]
+        else:
+            found = answer.get("result", {})
+            yield answer["index"], answer.get("exit_code", 0) == 0, _WORDS.get(name, _done)(found)
+    if not answers:
+        message = result.message.strip().splitlines()
+        yield (
+            "-",
+            result.state == OK,
+            message[0] if message else ("no index here" if result.state == OK else ""),
+        )
+
+
+def _up(result: HostResult) -> Iterator[tuple[str, bool, str]]:
+    counts: dict[str, int] = {}
+    for part in result.parts:
+        name = part.get("ppctl_index_name") or part.get("ppctl_users_index")
+        if name:
+            counts[name] = counts.get(name, 0) + len(part.get("changes", []))
+    for name, count in counts.items():
+        yield name, True, f"{count} changes" if count else "nothing to change"
+    if result.state != OK or not counts:
+        yield "-", result.state == OK, (result.message.strip().splitlines() or [""])[0]
+
+
+def _status(found: Result) -> str:
+    workers = found.get("workers", [])
+    answering = sum(bool(worker["answers"]) for worker in workers)
+    words = f"{found['health']}, {answering} of {len(workers)} workers"
+    if "packages" in found:
+        words += f", {found['packages']} packages, {found['users']} users"
+    return words
+
+
+def _users(found: Result) -> str:
+    names = [user["name"] + (" (disabled)" if user["disabled"] else "") for user in found["users"]]
+    return ", ".join(names) or "no users"
+
+
+def lines(name: str, result: HostResult) -> Iterator[str]:
+    """Yield what a host's logs, or audit logs, say; nothing for other commands."""
+    for answer in (each for part in result.parts for each in part.get("results", [])):
+        found = answer.get("result", {})
+        where = f"{result.host} {answer['index']}"
+        if name == "logs":
+            for log in found.get("logs", []):
+                yield from (f"{where} worker {log['worker']}: {line}" for line in log["lines"])
+        elif name == "audit":
+            for entry in found.get("entries", []):
+                yield f"{where}: {entry['time']}  {entry['by']}  {entry['action']} {entry['user']}"
+
+
+def _logs(found: Result) -> str:
+    return f"{sum(len(each['lines']) for each in found['logs'])} lines"
+
+
+def _audit(found: Result) -> str:
+    return f"{len(found['entries'])} entries"
+
+
+def _doctor(found: Result) -> str:
+    bad = [each for each in found["findings"] if each["severity"] in ("problem", "warning")]
+    return "; ".join(f"{each['severity']}: {each['message']}" for each in bad) or "nothing wrong"
+
+
+def _done(found: Result) -> str:
+    return "done" if found.get("changed") else "nothing to do"
+
+
+_WORDS: dict[str, Callable[[Result], str]] = {
+    "status": _status,
+    "users": _users,
+    "logs": _logs,
+    "audit": _audit,
+    "doctor": _doctor,
+}

@@ -1,0 +1,96 @@
+"""`ppctl start`, `stop`, `restart` and `logs`: the processes of an index that is deployed."""
+
+from __future__ import annotations
+
+from ppctl.deployment import Deployment, deployed
+from ppctl.errors import EXIT_OK, UsageError
+from ppctl.index import Index
+from ppctl.machine import Machine
+from ppctl.settings import ManagerName
+
+
+def start(found: Index, machine: Machine, *, wait: bool) -> int:
+    """Start the workers that do not run, and wait until they serve. Returns the exit code."""
+    deployment = deployed(machine.host, found.layout)
+    with machine.host.lock(found.layout.lock, purpose="ppctl start", wait=wait):
+        silent = sorted(set(deployment.numbers) - set(machine.reports(deployment)))
+        if silent:
+            machine.manager_of(deployment).start_all()
+        _wait_for(found, deployment, machine, silent)
+    machine.out.info("started" if silent else "nothing to do: every worker runs")
+    return machine.out.result({"changed": bool(silent), "workers": silent})
+
+
+def stop(found: Index, machine: Machine, *, wait: bool) -> int:
+    """Stop every worker gracefully and close the socket. Returns the exit code."""
+    deployment = deployed(machine.host, found.layout)
+    with machine.host.lock(found.layout.lock, purpose="ppctl stop", wait=wait):
+        manager = machine.manager_of(deployment)
+        running = [process.number for process in manager.processes() if process.state != "stopped"]
+        if running:
+            machine.out.progress(f"stopping; transfers in flight get up to {found.settings.stop_timeout} s")
+            manager.stop_all()
+    machine.out.info("stopped; `ppctl start` starts it again" if running else "nothing to do: no worker runs")
+    return machine.out.result({"changed": bool(running), "workers": running})
+
+
+def restart(found: Index, machine: Machine, *, numbers: tuple[int, ...], wait: bool) -> int:
+    """Restart the workers (`numbers`; none: all) one by one while the others answer. Returns the exit code.
+
+    Raises WorkerFailed for the first that does not come back; the others are then left running.
+    """
+    deployment = deployed(machine.host, found.layout)
+    wanted = _numbers(deployment, numbers)
+    with machine.host.lock(found.layout.lock, purpose="ppctl restart", wait=wait):
+        answering = machine.reports(deployment)
+        if not answering:
+            machine.out.progress("no worker runs: starting them all")
+            machine.manager_of(deployment).start_all()
+            _wait_for(found, deployment, machine, wanted)
+        else:
+            # Those that do not answer first: never take away one of the last ones that do.
+            for number in sorted(wanted, key=lambda n: (n in answering, n)):
+                machine.out.progress(f"restart  worker {number}")
+                machine.restart_worker(deployment, number, prefix=found.settings.url_prefix)
+        machine.wait_public(deployment, found.settings.url_prefix)
+    machine.out.info(f"restarted: worker {', '.join(map(str, wanted))}")
+    return machine.out.result({"changed": True, "workers": wanted})
+
+
+def logs(found: Index, machine: Machine, *, numbers: tuple[int, ...], lines: int, follow: bool) -> int:
+    """Print the last `lines` lines of the workers' logs; with `follow` go on until interrupted."""
+    deployment = deployed(machine.host, found.layout)
+    manager = machine.manager_of(deployment)
+    wanted = _numbers(deployment, numbers)
+    if follow:
+        with manager.follow(wanted, lines) as written:
+            for line in written:
+                machine.out.text(line)
+        return EXIT_OK
+    found_logs = {number: manager.log(number, lines).splitlines() for number in wanted}
+    if not any(found_logs.values()):
+        _explain_silence(deployment, machine)
+    for number, log in found_logs.items():
+        for line in log:
+            machine.out.text(f"worker {number}: {line}")
+    return machine.out.result({"logs": [{"worker": n, "lines": log} for n, log in found_logs.items()]})
+
+
+def _explain_silence(deployment: Deployment, machine: Machine) -> None:
+    if deployment.manager is ManagerName.SYSTEMD and not deployment.is_system:
+        machine.out.warn(
+            "the journal shows nothing to this user: it is kept in memory only, and the system's journal is "
+            f"for the group systemd-journal: sudo usermod -aG systemd-journal {machine.host.user()}"
+        )
+
+
+def _numbers(deployment: Deployment, numbers: tuple[int, ...]) -> list[int]:
+    for number in numbers:
+        if number not in deployment.numbers:
+            raise UsageError(f"--worker {number}: this index has workers 1 to {deployment.workers}")
+    return sorted(set(numbers)) or list(deployment.numbers)
+
+
+def _wait_for(found: Index, deployment: Deployment, machine: Machine, numbers: list[int]) -> None:
+    for number in numbers:
+        machine.wait_ready(deployment, number, prefix=found.settings.url_prefix)

@@ -1,0 +1,82 @@
+"""`ppctl down` and `ppctl destroy`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ppctl.deployment import Manifest, read_manifest
+from ppctl.errors import PpctlError
+from ppctl.homes import register_of
+from ppctl.index import Index
+from ppctl.layout import Layout
+from ppctl.machine import Machine
+
+
+def down(found: Index, machine: Machine, *, wait: bool) -> int:
+    """Stop the index and make its manager forget it, so that it does not come back at boot.
+
+    The home stays as it is. Returns the exit code.
+    """
+    with machine.host.lock(found.layout.lock, purpose="ppctl down", wait=wait):
+        changed = _take_down(found, machine)
+    machine.out.info("down; `ppctl up` brings it back" if changed else "nothing to do: it is down")
+    return machine.out.result({"changed": changed})
+
+
+def _take_down(found: Index, machine: Machine) -> bool:
+    host, layout = machine.host, found.layout
+    manifest = read_manifest(host, layout)
+    outside = {path for path in manifest.paths if not path.is_relative_to(layout.home)}
+    registered = {path for path in outside if path.parent == register_of(found.settings.mode)}
+    for deployment in manifest.deployments:
+        machine.out.progress(f"stop     {deployment.name} under {deployment.manager.value}")
+        manager = machine.manager_of(deployment)
+        manager.unload()
+        for path in sorted(outside - registered):
+            host.remove(path)
+        manager.forget()
+    if manifest.deployments:
+        rest = Manifest((), manifest.paths - (outside - registered))
+        found.write(host, layout.manifest, rest.to_bytes(layout.home))
+    return bool(manifest.deployments)
+
+
+def destroy(found: Index, machine: Machine, *, confirmed: bool, purge: bool, wait: bool) -> int:
+    """Take the index down and remove what ppctl made in its home; packages only with `purge`.
+
+    Files that are not ppctl's stay. Returns the exit code. Raises PpctlError unless `confirmed`.
+    """
+    host, layout = machine.host, found.layout
+    if not confirmed:
+        raise PpctlError("nothing was removed", "to go on without being asked: --yes")
+    with host.lock(layout.lock, purpose="ppctl destroy", wait=wait):
+        _take_down(found, machine)
+        for path in read_manifest(host, layout).paths:
+            host.remove(path)
+        for path in [*host.leftovers(layout.home), *_own_paths(layout, purge=purge)]:
+            entry = host.stat(path)
+            if entry:
+                machine.out.progress(f"remove   {path}")
+                host.remove_tree(path) if entry.kind == "directory" else host.remove(path)
+    host.remove(layout.lock)
+    left = host.list(layout.home)
+    if not left:
+        host.remove_tree(layout.home)
+    machine.out.info(f"destroyed {layout.home}" + (f"; left there: {', '.join(left)}" if left else ""))
+    return machine.out.result({"changed": True, "left": left})
+
+
+def what_goes(found: Index, *, purge: bool) -> str:
+    """Return the question that `destroy` asks."""
+    packages = "and every package" if purge else "but keep the packages"
+    return f"Stop index {found.settings.name}, remove {found.home} with users, logs and settings, {packages}?"
+
+
+def _own_paths(layout: Layout, *, purge: bool) -> list[Path]:
+    """Return what ppctl makes in a home; the settings last: until they are gone, `destroy` can go on."""
+    own = [
+        *(layout.releases, layout.run, layout.logs, layout.client_files, layout.run_script),
+        *(layout.server_config, layout.supervisor_program, layout.supervisord_conf),
+        *(layout.htpasswd, layout.audit_log, layout.users_lock, layout.verified, layout.manifest),
+    ]
+    return [*own, *([layout.packages] if purge else []), layout.settings]

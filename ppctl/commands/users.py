@@ -1,0 +1,162 @@
+"""The user commands: in which order things are asked and done, and what people and programs are told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from ppctl import audit, passwords, users
+from ppctl.host import Host
+from ppctl.index import Index
+from ppctl.output import Output, printable
+from ppctl.passwords import Source
+
+_AT_ONCE = "works at once, no restart needed"
+
+
+def adduser(
+    index: Index,
+    host: Host,
+    out: Output,
+    name: str,
+    source: Source,
+    *,
+    allow_weak: bool,
+    wait: bool,
+    keep: bool = False,
+) -> int:
+    """Add the user `name` with a password from `source`; with `keep` one who is there stays as is.
+
+    Returns the exit code.
+    """
+    users.check_name(name)
+    if keep and any(user.name == name for user in users.users(index, host)):
+        out.info(f"{name} is there already and stays as before")
+        return out.result({"changed": False, "user": name})
+    users.require_free(index, host, name)  # before anybody types a password
+    credentials = passwords.obtain(source, cost=index.settings.password.bcrypt_cost, allow_weak=allow_weak)
+    made = users.add(index, host, name, credentials.hash, detail=_how(source), wait=wait)
+    _say(out, credentials, f"added {name}: {_AT_ONCE}")
+    return _result(out, made, credentials, changed=True)
+
+
+def passwd(
+    index: Index, host: Host, out: Output, name: str, source: Source, *, allow_weak: bool, wait: bool
+) -> int:
+    """Give the user `name` a new password from `source`. Returns the exit code."""
+    users.find(index, host, name)  # before anybody types a password
+    credentials = passwords.obtain(source, cost=index.settings.password.bcrypt_cost, allow_weak=allow_weak)
+    before, after = users.set_hash(index, host, name, credentials.hash, detail=_how(source), wait=wait)
+    shown, changed = printable(name), before.hash != after.hash
+    if changed:
+        _say(out, credentials, f"changed the password of {shown}: {_AT_ONCE}")
+    else:
+        _say(out, credentials, f"{shown} has this hash already: nothing was changed")
+    if before.weak and not after.weak:
+        _say(out, credentials, f"the password was stored as {before.scheme}, now as {after.scheme}")
+    if after.disabled:
+        out.warn(f"{shown} is still disabled: ppctl enable {shown}")
+    return _result(out, after, credentials, changed=changed)
+
+
+def deluser(
+    index: Index, host: Host, out: Output, names: Sequence[str], *, wait: bool, missing_ok: bool = False
+) -> int:
+    """Remove users, all or none; with `missing_ok` those that are there. Returns the exit code."""
+    if missing_ok:
+        there = {user.name for user in users.users(index, host)}
+        names = [name for name in names if name in there]
+    removed = users.remove(index, host, names, wait=wait) if names else []
+    text = f"removed {printable(', '.join(removed))}: {_AT_ONCE}"
+    out.info(text if removed else "nothing to do: there is no such user")
+    return out.result({"changed": bool(removed), "removed": removed})
+
+
+def disable(index: Index, host: Host, out: Output, name: str, *, wait: bool) -> int:
+    """Refuse the logins of the user `name`. Returns the exit code."""
+    changed = users.disable(index, host, name, wait=wait)
+    return _switched(out, name, disabled=True, changed=changed)
+
+
+def enable(index: Index, host: Host, out: Output, name: str, *, wait: bool) -> int:
+    """Accept the logins of the user `name` again. Returns the exit code."""
+    changed = users.enable(index, host, name, wait=wait)
+    return _switched(out, name, disabled=False, changed=changed)
+
+
+def list_users(index: Index, host: Host, out: Output) -> int:
+    """Show the users. Returns the exit code."""
+    found = users.users(index, host)
+    changes = audit.last_changes(audit.read(index, host))
+    if not found:
+        out.text("no users yet; the first one: ppctl adduser NAME")
+    else:
+        out.table(
+            ["name", "scheme", "weak", "disabled", "last change"],
+            [
+                [printable(user.name), user.scheme, _mark(user.weak), _mark(user.disabled), when]
+                for user in found
+                for when in [changes.get(user.name, "-")]
+            ],
+        )
+    weak = [printable(user.name) for user in found if user.weak]
+    if weak:
+        out.warn(f"too easily guessed from the file: {', '.join(weak)}; `ppctl passwd NAME` moves to bcrypt")
+    return out.result(
+        {
+            "users": [
+                {"name": user.name, **_data(user), "last_change": changes.get(user.name)} for user in found
+            ]
+        }
+    )
+
+
+def show_audit(index: Index, host: Host, out: Output, *, last: int | None, user: str | None) -> int:
+    """Show the audit log, oldest first: the `last` entries, only those of `user`. Returns the exit code."""
+    entries = [entry for entry in audit.read(index, host) if user is None or entry.user == user]
+    if last is not None:
+        entries = entries[-last:]
+    for entry in entries:
+        if entry.action == audit.UNREADABLE:
+            out.text(printable(f"not written by ppctl: {entry.detail}"))
+            continue
+        what = f"{entry.action} {entry.user}" + (f" ({entry.detail})" if entry.detail else "")
+        out.text(printable(f"{entry.time}  {entry.by}  {what}"))
+    return out.result({"entries": [asdict(entry) for entry in entries]})
+
+
+def _switched(out: Output, name: str, *, disabled: bool, changed: bool) -> int:
+    shown, state = printable(name), "disabled" if disabled else "enabled"
+    out.info(
+        f"{state} {shown}: {_AT_ONCE}" if changed else f"{shown} is {state} already: nothing was changed"
+    )
+    return out.result({"changed": changed, "user": name, "disabled": disabled})
+
+
+def _say(out: Output, credentials: passwords.Credentials, text: str) -> None:
+    # A generated password stands alone on stdout, so that `$(ppctl adduser x --generate)` is the password.
+    if credentials.generated is None:
+        out.info(text)
+    else:
+        out.progress(text)
+
+
+def _result(out: Output, user: users.User, credentials: passwords.Credentials, *, changed: bool) -> int:
+    data: dict[str, object] = {"changed": changed, "user": user.name, **_data(user)}
+    if credentials.generated is not None:
+        out.text(credentials.generated)
+        data["password"] = credentials.generated
+    return out.result(data)
+
+
+def _data(user: users.User) -> dict[str, object]:
+    """Return what programs are told of a user: never the hash."""
+    return {"scheme": user.scheme, "weak": user.weak, "disabled": user.disabled}
+
+
+def _mark(value: bool) -> str:
+    return "yes" if value else "-"
+
+
+def _how(source: Source) -> str:
+    return {Source.GENERATE: "generated password", Source.HASH_STDIN: "ready hash"}.get(source, "")

@@ -1,0 +1,122 @@
+"""Where everything of an index is. The only place that knows the names inside a home."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+SETTINGS_NAME = "ppctl.yml"
+
+# sun_path holds 108 bytes, one of them a NUL (unix(7)). supervisord appends ".<pid>" to
+# `run/supervisor.sock` while it creates its socket, and a pid has up to seven digits (proc(5)).
+MAX_HOME_BYTES = 79
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Paths of one index, all under its home."""
+
+    home: Path
+
+    def is_ours(self, names: list[str]) -> bool:
+        """Return whether these names in the home are of an index: one half-made, or one made by hand."""
+        own = (self.lock, self.packages, self.htpasswd, self.run_script)
+        return any(path.name in names for path in own)
+
+    @property
+    def settings(self) -> Path:
+        """The operator's settings (`ppctl.yml`)."""
+        return self.home / SETTINGS_NAME
+
+    @property
+    def packages(self) -> Path:
+        """The packages that the index serves."""
+        return self.home / "packages"
+
+    @property
+    def htpasswd(self) -> Path:
+        """Users and password hashes."""
+        return self.home / "htpasswd"
+
+    @property
+    def audit_log(self) -> Path:
+        """Who changed which user and when; append-only."""
+        return self.home / "audit.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the one ppctl that changes this index."""
+        return self.home / ".lock"
+
+    @property
+    def users_lock(self) -> Path:
+        """Held while the users are changed: for an instant, so adduser need not wait for a long `up`."""
+        return self.home / ".users.lock"
+
+    @property
+    def manifest(self) -> Path:
+        """What `ppctl up` has made, so that it can take it away again."""
+        return self.home / ".manifest.json"
+
+    @property
+    def verified(self) -> Path:
+        """What `ppctl verify` has last found working, so that a fleet need not try it again."""
+        return self.home / ".verified.json"
+
+    @property
+    def run_script(self) -> Path:
+        """Starts one worker; what the manager runs."""
+        return self.home / "run-pypi.sh"
+
+    @property
+    def server_config(self) -> Path:
+        """The settings as the workers read them."""
+        return self.home / "server.json"
+
+    @property
+    def supervisor_program(self) -> Path:
+        """The supervisor configuration of this index's workers."""
+        return self.home / "pypi-server.conf"
+
+    @property
+    def supervisord_conf(self) -> Path:
+        """Embedded mode: the configuration of the index's own supervisord."""
+        return self.home / "supervisord.conf"
+
+    @property
+    def supervisor_socket(self) -> Path:
+        """Embedded mode: the socket of the index's own supervisord."""
+        return self.run / "supervisor.sock"
+
+    @property
+    def logs(self) -> Path:
+        """Log files (supervisor)."""
+        return self.home / "logs"
+
+    @property
+    def run(self) -> Path:
+        """Sockets, pid files, and the catalogue that the workers make of the packages."""
+        return self.home / "run"
+
+    @property
+    def releases(self) -> Path:
+        """One virtualenv for each release."""
+        return self.home / "releases"
+
+    @property
+    def current(self) -> Path:
+        """The link to the release that workers start from."""
+        return self.releases / "current"
+
+    @property
+    def client_files(self) -> Path:
+        """Client files kept in the home by `--link`."""
+        return self.home / "client"
+
+    def worker_socket(self, number: int) -> Path:
+        """The UNIX socket on which worker `number` (from 1) answers health checks."""
+        return self.run / f"worker-{number}.sock"
+
+    def worker_log(self, number: int) -> Path:
+        """The log of worker `number` (from 1) under supervisor."""
+        return self.logs / f"worker-{number}.log"

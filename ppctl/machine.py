@@ -1,0 +1,97 @@
+"""The machine as the engine sees it: host, managers and workers, each replaceable in tests."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ppctl import managers, ports
+from ppctl.deployment import Deployment
+from ppctl.errors import PpctlError
+from ppctl.host import Host
+from ppctl.managers import Manager
+from ppctl.output import Output
+from ppctl.workers import Probe, Report, SocketProbe, answers_at
+
+READY_SECONDS = 45.0
+POLL_SECONDS = 0.05
+LOG_LINES = 15
+
+
+class WorkerFailed(PpctlError):
+    """A worker did not come up; the message ends with the tail of its log."""
+
+
+@dataclass
+class Machine:
+    """Everything that applying a plan touches."""
+
+    host: Host
+    out: Output = field(default_factory=Output)
+    manager: Callable[[Deployment, Host], Manager] = managers.get
+    probe: Probe = field(default_factory=SocketProbe)
+    answers: Callable[[str, int, str], str] = answers_at
+    check_port: Callable[[str, int], None] = ports.check_free
+
+    def manager_of(self, deployment: Deployment) -> Manager:
+        """Return the manager of `deployment`."""
+        return self.manager(deployment, self.host)
+
+    def reports(self, deployment: Deployment) -> dict[int, Report]:
+        """Return what the workers of `deployment` say of themselves, by number; silent ones are left out."""
+        found = {n: self.probe.report(deployment.layout.worker_socket(n)) for n in deployment.numbers}
+        return {number: report for number, report in found.items() if report}
+
+    def restart_worker(
+        self, deployment: Deployment, number: int, *, prefix: str = "", wanted: tuple[str, str] | None = None
+    ) -> None:
+        """Restart one worker gracefully and wait until it serves. Raises WorkerFailed."""
+        manager = self.manager_of(deployment)
+        manager.stop(number)
+        manager.start(number)
+        self.wait_ready(deployment, number, prefix=prefix, wanted=wanted)
+
+    def wait_ready(
+        self, deployment: Deployment, number: int, *, prefix: str = "", wanted: tuple[str, str] | None = None
+    ) -> None:
+        """Wait until worker `number` serves the index; `wanted`: from this generation and release.
+
+        Raises WorkerFailed when its manager gives up on it or it does not serve in time.
+        """
+        socket = deployment.layout.worker_socket(number)
+        deadline = time.monotonic() + READY_SECONDS
+        problem = "it does not answer"
+        failures = 0
+        while time.monotonic() < deadline:
+            report = self.probe.report(socket)
+            if report and (wanted is None or (report.generation, report.release) == wanted):
+                problem = self.probe.serves(socket, prefix)
+                if not problem:
+                    return
+            elif self._has_failed(deployment, number):
+                failures += 1
+                if failures >= 3:  # not the moment between two states
+                    problem = "it ends as soon as it starts"
+                    break
+            time.sleep(POLL_SECONDS)
+        raise WorkerFailed(
+            f"worker {number} of index {deployment.name} does not serve: {problem}. Its log ends with:\n"
+            + self.manager_of(deployment).log(number, LOG_LINES),
+            "mend the cause, then run: ppctl up",
+        )
+
+    def _has_failed(self, deployment: Deployment, number: int) -> bool:
+        processes = self.manager_of(deployment).processes()
+        return any(process.number == number and process.state == "failed" for process in processes)
+
+    def wait_public(self, deployment: Deployment, prefix: str) -> None:
+        """Wait until the index answers at its own address. Raises PpctlError."""
+        deadline = time.monotonic() + READY_SECONDS
+        while problem := self.answers(deployment.host, deployment.port, f"{prefix}/health"):
+            if time.monotonic() > deadline:
+                raise PpctlError(
+                    f"the workers run, but {deployment.host}:{deployment.port} does not answer: {problem}",
+                    "ppctl doctor",
+                )
+            time.sleep(POLL_SECONDS)

@@ -1,0 +1,406 @@
+"""supervisor, over its XML-RPC interface (http://supervisord.org/api.html).
+
+Embedded mode runs a supervisord of the index's own, without root. System mode uses the machine's and
+touches nothing in it but the index's own group.
+"""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import os
+import re
+import signal
+import sys
+import time
+import xmlrpc.client
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ppctl.deployment import Deployment
+from ppctl.errors import CommandFailed, PpctlError
+from ppctl.host import Host
+from ppctl.managers import Pending, Process
+from ppctl.managers.follow import follow_files
+from ppctl.managers.supervisor_rpc import (
+    ALREADY_STARTED,
+    BAD_NAME,
+    CANT_REREAD,
+    NOT_RUNNING,
+    SPAWN_ERROR,
+    Ending,
+    Rpc,
+    Silent,
+    ignoring,
+    refusal,
+)
+from ppctl.workers import Report, SocketProbe
+
+# Debian and Ubuntu; the RHEL family; supervisor's own default. The first that exists counts.
+SYSTEM_CONFIGURATIONS = (
+    Path("/etc/supervisor/supervisord.conf"),
+    Path("/etc/supervisord.conf"),
+)
+START_TIMEOUT = 15.0
+SYSTEM_START_TIMEOUT = 3.0
+STATES = {
+    "RUNNING": "running",
+    "STARTING": "starting",
+    "BACKOFF": "failed",
+    "STOPPING": "stopping",
+    "STOPPED": "stopped",
+    "EXITED": "stopped",
+    "FATAL": "failed",
+    "UNKNOWN": "failed",
+}
+_WORKER = re.compile(r"worker-[0-9]+")
+SHUTDOWN_TIMEOUT = 3700.0
+"""Above the largest stop_timeout: supervisord ends after its last worker."""
+
+
+def system_configuration(host: Host) -> Path | None:
+    """Return the configuration file of the machine's supervisord, or None where there is none."""
+    return next((path for path in SYSTEM_CONFIGURATIONS if host.stat(path)), None)
+
+
+def is_installed(host: Host) -> bool:
+    """Return whether this machine has a supervisord of its own."""
+    return system_configuration(host) is not None
+
+
+def _system_option(host: Host, section: str, option: str) -> str:
+    path = system_configuration(host)
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";",), strict=False)
+    if path:
+        try:
+            parser.read_string((host.read(path) or b"").decode("utf-8", "replace"))
+        except configparser.Error as e:
+            raise PpctlError(f"{path}: {e}", "supervisord cannot read it either: mend it first") from e
+    return parser.get(section, option, fallback="")
+
+
+def include_file(host: Host, stem: str) -> Path:
+    """Return the path under which the machine's supervisord includes a configuration named `stem`.
+
+    Raises PpctlError where its configuration includes no directory.
+    """
+    configuration = system_configuration(host)
+    for pattern in _system_option(host, "include", "files").split():
+        path = Path(pattern)
+        if path.name.startswith("*."):
+            base = configuration.parent if configuration else Path("/")
+            return base / path.parent / f"{stem}{path.suffix}"
+    raise PpctlError(
+        f"{configuration}: supervisord includes no directory of configurations ([include] files)",
+        "add to it: [include] files = /etc/supervisor/conf.d/*.conf",
+    )
+
+
+def include_directory(host: Host) -> Path:
+    """Return the directory from which the machine's supervisord includes configurations."""
+    return include_file(host, "x").parent
+
+
+class Supervisor:
+    """The manager of one index under supervisor."""
+
+    def __init__(self, deployment: Deployment, host: Host) -> None:
+        self.deployment = deployment
+        self.layout = deployment.layout
+        self.host = host
+
+    @property
+    def socket(self) -> Path:
+        """The UNIX socket of the supervisord in charge."""
+        if not self.deployment.is_system:
+            return self.layout.supervisor_socket
+        return Path(_system_option(self.host, "unix_http_server", "file") or "/var/run/supervisor.sock")
+
+    @property
+    def group(self) -> str:
+        """The name of the index's group of processes."""
+        return self.deployment.name
+
+    # -- what the manager has yet to do ------------------------------------------------------------
+
+    def pending(self, unit: str, reports: dict[int, Report], *, files_change: bool) -> Pending | None:  # noqa: ARG002
+        if self.deployment.is_system:
+            # Right after `systemctl start supervisor` it has yet to open its socket.
+            self._wait(
+                self._is_up,
+                f"{self.socket}: the machine's supervisord does not answer",
+                hint="start it: systemctl start supervisor",
+                timeout=SYSTEM_START_TIMEOUT,
+            )
+        if not self._is_up():
+            return Pending(
+                "start supervisord and the workers",
+                "connections are refused for about two seconds: the workers have outlived their supervisord"
+                if reports
+                else "",
+                restarts_workers=True,
+            )
+        if not self.deployment.is_system and self._identifier_differs():
+            return Pending(
+                "restart supervisord: its own configuration has changed",
+                "connections are refused for about two seconds: supervisord itself restarts",
+                restarts_workers=True,
+            )
+        if not self.processes():
+            return Pending(f"make supervisord know the group {self.group}", restarts_workers=True)
+        if any(report.unit != unit for report in reports.values()):
+            return Pending(
+                f"replace the group {self.group} in supervisord",
+                "connections are refused for about two seconds: supervisord closes the socket when "
+                "address, number of workers or log settings change",
+                restarts_workers=True,
+            )
+        if any(not process.is_up for process in self.processes()):
+            return Pending("start the workers that do not run")
+        return None
+
+    def holds_socket(self) -> bool:
+        # supervisord opens it with the first process of the group and closes it after the last.
+        return any(process.is_up or process.state == "stopping" for process in self.processes())
+
+    def _identifier_differs(self) -> bool:
+        wanted = (self.host.read(self.layout.supervisord_conf) or b"").decode("utf-8", "replace")
+        return f"identifier={self._rpc().getIdentification()}\n" not in wanted
+
+    # -- taking over the configuration --------------------------------------------------------------
+
+    def load(self, pending: Pending) -> None:  # noqa: ARG002 - supervisord itself tells what has changed
+        if not self.deployment.is_system:
+            self._wait_for_its_end()
+            if self._is_up() and self._identifier_differs():
+                self._shutdown()
+            if not self._is_up():
+                self._start_supervisord()
+        rpc = self._rpc()
+        added, changed, _ = self._reread(rpc)
+        if self.group in changed:
+            self._remove_group(rpc)
+        if self.group in changed or self.group in added:
+            with ignoring(BAD_NAME):
+                rpc.addProcessGroup(self.group)
+        self.start_all()
+
+    def _reread(self, rpc: Any) -> Any:
+        try:
+            return rpc.reloadConfig()[0]
+        except xmlrpc.client.Fault as e:
+            if e.faultCode == CANT_REREAD:
+                raise PpctlError(
+                    f"supervisord cannot read its configuration: {e.faultString.partition(': ')[2]}",
+                    "mend that file (it need not be one of ppctl's), then run the command again",
+                ) from e
+            raise refusal(e) from e
+
+    def unload(self) -> None:
+        if not self.deployment.is_system:
+            self._wait_for_its_end()
+        if not self._is_up():
+            self._end_orphans()
+            return
+        if not self.deployment.is_system:
+            self._shutdown()
+            return
+        self._remove_group(self._rpc())
+
+    def forget(self) -> None:
+        if self.deployment.is_system and self._is_up():
+            self._reread(self._rpc())
+
+    def _remove_group(self, rpc: Any) -> None:
+        self.stop_all()
+        with ignoring(BAD_NAME):
+            rpc.removeProcessGroup(self.group)
+
+    # -- supervisord itself (embedded mode) ---------------------------------------------------------
+
+    def _start_supervisord(self) -> None:
+        self._end_orphans()
+        log = self.layout.logs / "supervisord.log"
+        try:
+            self.host.run(
+                [sys.executable, "-m", "supervisor.supervisord", "-c", str(self.layout.supervisord_conf)],
+                env={"PYTHONSAFEPATH": "1"},
+            )
+        except CommandFailed as e:
+            # One may be on its way already, started by a ppctl that was killed.
+            if not self._comes_up(seconds=2.0):
+                reason = e.output.strip().splitlines()[-1:] or ["it does not say why"]
+                raise PpctlError(f"supervisord does not start: {reason[0]}", f"{log} may tell more") from e
+        self._wait(self._is_up, f"supervisord does not answer; see {log}")
+
+    def _comes_up(self, seconds: float) -> bool:
+        deadline = time.monotonic() + seconds
+        while not self._is_up() and time.monotonic() < deadline:
+            time.sleep(0.03)
+        return self._is_up()
+
+    def _wait_for_its_end(self) -> None:
+        """Wait for a supervisord that was told to shut down: it ends after its last worker."""
+        while self._state() == "ending":
+            time.sleep(0.03)
+        pid = self._pid()
+        if pid and not self._comes_up(seconds=1.0):
+            self._wait(
+                lambda: not _is_alive(pid) or self._is_up(),
+                f"supervisord (pid {pid}) neither answers nor ends",
+            )
+
+    def _pid(self) -> int:
+        """Return the pid of the index's supervisord if it runs, else 0."""
+        with contextlib.suppress(PpctlError, OSError, ValueError):
+            pid = int(self.host.read(self.layout.run / "supervisord.pid") or b"")
+            if str(self.layout.supervisord_conf).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
+        return 0
+
+    def _shutdown(self) -> None:
+        rpc = self._rpc()
+        pid = int(rpc.getPID())
+        self.stop_all()
+        rpc.shutdown()
+        self._wait(
+            lambda: not _is_alive(pid), f"supervisord (pid {pid}) does not end", timeout=SHUTDOWN_TIMEOUT
+        )
+
+    def _end_orphans(self) -> None:
+        """End workers that have outlived their supervisord: they hold the port and nobody restarts them."""
+        probe = SocketProbe(timeout=1.0)
+        orphans = set()
+        for name in self.host.list(self.layout.run):
+            if name.startswith("worker-") and (report := probe.report(self.layout.run / name)):
+                # Both: the arbiter may be gone as well.
+                orphans |= {report.pid, report.process}
+        for pid in orphans:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        for pid in orphans:
+            self._wait(
+                lambda pid=pid: not _is_alive(pid),
+                f"a worker (pid {pid}) does not end",
+                timeout=SHUTDOWN_TIMEOUT,
+            )
+
+    # -- workers --------------------------------------------------------------------------------------
+
+    def processes(self) -> list[Process]:
+        try:
+            found = self._rpc().getAllProcessInfo()
+        except Silent:
+            return []
+        mine = [info for info in found if info["group"] == self.group]
+        for info in mine:
+            if not _WORKER.fullmatch(info["name"]):
+                raise PpctlError(
+                    f"supervisord runs a program {self.group} that is not this index's",
+                    "take it out of supervisord's configuration (supervisorctl stop, then update), "
+                    "or give the index another `name` in ppctl.yml",
+                )
+        return sorted(map(_process, mine), key=lambda process: process.number)
+
+    def start(self, number: int) -> None:
+        name = self._process_name(number)
+        if any(process.number == number and process.state == "failed" for process in self.processes()):
+            # While supervisord waits to try again (BACKOFF) it takes a start for done.
+            with ignoring(NOT_RUNNING):
+                self._rpc().stopProcess(name, False)
+        # A worker that has ended before supervisord answers is a worker that does not come up, like one
+        # that ends a little later: whoever waits for it says so, with its log, and brings the old one back.
+        with ignoring(ALREADY_STARTED, SPAWN_ERROR):
+            self._rpc().startProcess(name, False)
+
+    def stop(self, number: int) -> None:
+        asked = time.time()
+        with ignoring(NOT_RUNNING):
+            self._rpc().stopProcess(self._process_name(number), False)
+        self._wait_until_stopped(asked)
+
+    def start_all(self) -> None:
+        if not self._is_up():
+            self.load(Pending("start supervisord"))
+            return
+        for process in self.processes():
+            if not process.is_up:
+                self.start(process.number)
+
+    def stop_all(self) -> None:
+        if not self._is_up():
+            return
+        asked = time.time()
+        with ignoring(BAD_NAME):
+            self._rpc().stopProcessGroup(self.group, False)
+        self._wait_until_stopped(asked)
+
+    def _wait_until_stopped(self, asked: float) -> None:
+        """Wait until the workers that were asked to stop at the time `asked` have ended.
+
+        A TERM in the instant between fork and exec is caught by supervisord's own handler and lost, and
+        supervisord would send KILL only after an hour (stopwaitsecs): young workers are asked twice.
+        """
+        young = True
+        deadline = time.monotonic() + SHUTDOWN_TIMEOUT
+        while stopping := [process for process in self.processes() if process.state == "stopping"]:
+            if young and time.time() > asked + 0.5:
+                young = False
+                for process in stopping:
+                    if process.since > asked - 2.0:
+                        with ignoring(NOT_RUNNING):
+                            self._rpc().signalProcess(self._process_name(process.number), "TERM")
+            if time.monotonic() > deadline:
+                raise PpctlError(f"worker {stopping[0].number} of index {self.group} does not end")
+            time.sleep(0.03)
+
+    def log(self, number: int, lines: int) -> str:
+        content = self.host.read(self.layout.worker_log(number)) or b""
+        return "\n".join(content.decode("utf-8", "replace").splitlines()[-lines:] if lines else [])
+
+    def follow(self, numbers: list[int], lines: int) -> contextlib.AbstractContextManager[Iterator[str]]:
+        files = {f"worker {number}": self.layout.worker_log(number) for number in numbers}
+        return contextlib.closing(follow_files(files, lines))
+
+    def _process_name(self, number: int) -> str:
+        return f"{self.group}:worker-{number}"
+
+    # -- XML-RPC -----------------------------------------------------------------------------------------
+
+    def _rpc(self) -> Any:
+        return Rpc(self.socket)
+
+    def _is_up(self) -> bool:
+        return self._state() in ("RUNNING", "RESTARTING")
+
+    def _state(self) -> str:
+        """Return the state that supervisord says it is in; `ending`: shutting down; '': it says nothing."""
+        try:
+            return str(self._rpc().getState()["statename"])
+        except Ending:
+            return "ending"
+        except Silent:
+            return ""
+
+    def _wait(self, condition: Any, message: str, *, hint: str = "", timeout: float = START_TIMEOUT) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            if time.monotonic() > deadline:
+                raise PpctlError(message, hint)
+            time.sleep(0.03)
+
+
+def _process(info: dict[str, Any]) -> Process:
+    number = int(str(info["name"]).rpartition("-")[2])
+    state = STATES.get(str(info["statename"]), "failed")
+    return Process(number, state, int(info["pid"]), float(info["start"]), str(info["spawnerr"]))
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether `pid` runs; a zombie does not."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"

@@ -1,0 +1,72 @@
+"""supervisord's XML-RPC interface over its UNIX socket (http://supervisord.org/api.html)."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import xmlrpc.client
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from xml.parsers.expat import ExpatError
+
+from ppctl.errors import PpctlError
+
+# supervisor.xmlrpc.Faults
+SHUTDOWN_STATE, BAD_NAME, SPAWN_ERROR, ALREADY_STARTED, NOT_RUNNING, CANT_REREAD = 6, 10, 50, 60, 70, 92
+
+
+class Silent(PpctlError):
+    """No supervisord answers at its socket."""
+
+
+class Ending(Silent):
+    """supervisord is shutting down, and answers nothing else."""
+
+
+class Rpc:
+    """supervisord's `supervisor` namespace. Methods raise PpctlError, or Fault when it refuses."""
+
+    def __init__(self, socket: Path) -> None:
+        from supervisor.xmlrpc import SupervisorTransport
+
+        self._socket = socket
+        transport = SupervisorTransport(None, None, f"unix://{socket}")
+        self._proxy = xmlrpc.client.ServerProxy("http://localhost", transport=transport)
+
+    def __getattr__(self, method: str) -> Any:
+        def call(*arguments: Any) -> Any:
+            try:
+                return getattr(self._proxy.supervisor, method)(*arguments)
+            except PermissionError as e:
+                raise PpctlError(
+                    f"{self._socket}: supervisord does not talk to this user", "run the command with sudo"
+                ) from e
+            except xmlrpc.client.Fault as e:
+                if e.faultCode == SHUTDOWN_STATE:
+                    raise Ending(f"{self._socket}: supervisord is shutting down", "ppctl up") from e
+                raise
+            except xmlrpc.client.ProtocolError as e:
+                raise PpctlError(f"{self._socket}: supervisord answers {e.errcode} {e.errmsg}") from e
+            except (OSError, http.client.HTTPException, xmlrpc.client.ResponseError, ExpatError) as e:
+                reason = str(e) or type(e).__name__
+                raise Silent(f"{self._socket}: supervisord does not answer: {reason}", "ppctl up") from e
+            finally:
+                self._proxy("close")()
+
+        return call
+
+
+@contextlib.contextmanager
+def ignoring(*codes: int) -> Iterator[None]:
+    """Turn what supervisord refuses in a `with` block into a PpctlError; pass over the refusals `codes`."""
+    try:
+        yield
+    except xmlrpc.client.Fault as e:
+        if e.faultCode not in codes:
+            raise refusal(e) from e
+
+
+def refusal(fault: xmlrpc.client.Fault) -> PpctlError:
+    """Return the error for what supervisord refuses."""
+    return PpctlError(f"supervisord refuses: {fault.faultString}")

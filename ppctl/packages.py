@@ -1,0 +1,51 @@
+"""The packages of an index: asked of, and changed by, its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from ppctl import workers
+from ppctl.errors import PpctlError
+from ppctl.host import Host
+from ppctl.index import Index
+from ppctl.workers import WorkerSilent
+
+PATH = "/_ppctl/packages"
+
+
+def projects(index: Index, host: Host) -> list[str]:
+    """Return the names of all projects. Raises PpctlError when no worker answers."""
+    found: list[str] = _ask(index, host, PATH)["projects"]
+    return found
+
+
+def project(index: Index, host: Host, name: str) -> dict[str, Any]:
+    """Return a project's `project` (normalised), `status`, `reason` and `files`. Raises PpctlError."""
+    return _ask(index, host, f"{PATH}?project={quote(name, safe='')}")
+
+
+def change(index: Index, host: Host, action: str, name: str, **more: str) -> tuple[bool, list[str]]:
+    """Yank, unyank, remove or mark. Returns whether anything changed, and the paths concerned.
+
+    Raises PpctlError when there is no such project or version, or no worker answers.
+    """
+    found = _ask(index, host, PATH, {"action": action, "project": name, **more})
+    return found["changed"], found["files"]
+
+
+def _ask(index: Index, host: Host, url: str, data: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Ask the first worker that answers. What has been sent to one that broke off is not sent to another."""
+    run = index.layout.run
+    sockets = sorted(name for name in host.list(run) if name.startswith("worker-") and name.endswith(".sock"))
+    for name in sockets:
+        try:
+            return workers.ask(run / name, url, data)
+        except WorkerSilent as e:
+            why = e.__cause__
+            if isinstance(why, PermissionError):
+                raise PpctlError(f"{run / name}: {why.strerror}", "sudo, or the index's account") from e
+            if data is not None and not isinstance(why, ConnectionRefusedError | FileNotFoundError):
+                raise
+    raise PpctlError("no worker of the index is running", "start them: ppctl start")

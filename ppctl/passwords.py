@@ -1,0 +1,100 @@
+"""Where a new password comes from: a prompt, stdin, a generator, or a ready hash.
+
+Never from argv: every user of the machine can read that, and shells keep it in their history.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from enum import Enum
+
+from ppctl import users
+from ppctl.errors import PpctlError, UsageError
+from ppctl.server import htpasswd
+
+_MAX_INPUT = 4096  # more than any password or hash
+_ATTEMPTS = 3
+
+
+class Source(Enum):
+    """Where a password comes from; the value is what people type to say so."""
+
+    PROMPT = "the prompt"
+    STDIN = "--password-stdin"
+    GENERATE = "--generate"
+    HASH_STDIN = "--hash-stdin"
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """The hash to store. `generated` is the password that was made up, to be shown once."""
+
+    hash: str
+    generated: str | None = None
+
+
+def obtain(source: Source, *, cost: int, allow_weak: bool = False) -> Credentials:
+    """Return new credentials from `source`, hashed with bcrypt of `cost` unless a hash was given.
+
+    Raises UsageError with the reason when what was given cannot work, PpctlError when nothing was.
+    """
+    if source is Source.HASH_STDIN:
+        hash = line_from_stdin(source)
+        users.check_hash(hash, allow_weak=allow_weak)
+        return Credentials(hash)
+    if source is Source.GENERATE:
+        password = users.generate_password()
+        return Credentials(htpasswd.hash_password(password, cost), password)
+    password = line_from_stdin(source) if source is Source.STDIN else _ask()
+    _check(password)
+    return Credentials(htpasswd.hash_password(password, cost))
+
+
+def _check(password: str) -> None:
+    try:
+        htpasswd.check_password(password)
+    except ValueError as e:
+        raise UsageError(str(e)) from None
+
+
+def line_from_stdin(source: Source) -> str:
+    """Return the one line on stdin without its newline. Raises UsageError; no message shows the line."""
+    if sys.stdin.isatty():
+        raise UsageError(
+            f"{source.value} reads from a pipe or a file, and stdin is a terminal, which would show it",
+            "without the option ppctl asks for the password",
+        )
+    content = sys.stdin.buffer.read(_MAX_INPUT + 1)
+    line = content.removesuffix(b"\n").removesuffix(b"\r")
+    if not line:
+        raise UsageError(f"{source.value}: there is nothing on stdin")
+    if b"\n" in line or len(content) > _MAX_INPUT:
+        raise UsageError(f"{source.value}: expected one line on stdin, and there is more")
+    try:
+        return line.decode()
+    except UnicodeDecodeError:
+        raise UsageError(f"{source.value}: what is on stdin is not UTF-8 text") from None
+
+
+def _ask() -> str:
+    """Return a password typed twice. Raises PpctlError where nobody can be asked, or gives up."""
+    if not sys.stdin.isatty():
+        raise UsageError(
+            "there is no terminal to ask for the password on",
+            "pipe it in with --password-stdin, or let ppctl make one up: --generate",
+        )
+    from getpass import getpass
+
+    try:
+        for _ in range(_ATTEMPTS):
+            password = getpass("New password: ")
+            _check(password)
+            if getpass("The same again: ") == password:
+                return password
+            print("The two differ; once more.", file=sys.stderr)
+    except EOFError:
+        raise PpctlError("no password was given; nothing was changed") from None
+    except UnicodeDecodeError:
+        raise UsageError("what was typed is not UTF-8 text") from None
+    raise PpctlError("the two passwords differ; nothing was changed")

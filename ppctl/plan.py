@@ -1,0 +1,382 @@
+"""The plan: the ordered list of changes from state to settings. `--dry-run` shows what `apply` would do.
+
+The order is such that an interruption at any point leaves an index that works: what nobody uses yet
+comes first (directories, release), then the files that workers start from, then the manager, then the
+workers one by one, and last what nobody uses any more.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ppctl import releases, rollback
+from ppctl.changes import (
+    BuildRelease,
+    Change,
+    CreateAccount,
+    LeaveDeployment,
+    LoadManager,
+    MakeDirectory,
+    MakeLink,
+    RemovePath,
+    RemoveReleases,
+    RestartWorker,
+    SetAttributes,
+    WriteFile,
+    WriteManifest,
+)
+from ppctl.deployment import Manifest, read_manifest
+from ppctl.desired import Desired, Directory, File, Link
+from ppctl.errors import PpctlError
+from ppctl.host import FileInfo, Host
+from ppctl.index import Index
+from ppctl.machine import Machine, WorkerFailed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The changes that bring about `desired`, in order."""
+
+    desired: Desired
+    changes: tuple[Change, ...]
+    prefix: str = ""
+
+    @property
+    def visible(self) -> list[Change]:
+        """The changes in the index: all but ppctl's own records."""
+        return [change for change in self.changes if not change.bookkeeping]
+
+    @property
+    def interruptions(self) -> list[str]:
+        """What cannot be done without a moment's refusal."""
+        return [change.interrupts for change in self.changes if change.interrupts]
+
+
+def make(index: Index, desired: Desired, machine: Machine, settings: File | None = None) -> Plan:
+    """Return the plan for `index` on `machine`; nothing is changed.
+
+    `settings`: the `ppctl.yml` to write, where it is not the operator who does. It comes behind the
+    release, so that a release that cannot be built leaves the index and its settings as they were.
+    """
+    host, layout = machine.host, index.layout
+    manifest = read_manifest(host, layout)
+    prefix = index.settings.url_prefix
+    files = list(_files(desired.files, host))
+    leave = list(_leave(manifest, desired, host))
+    changes: list[Change] = [
+        *_account(desired, host),
+        *_directories(desired, host),
+        *_leftovers(manifest, desired, host),
+        *_manifest_before(index, manifest, desired, host),
+        *_release(index, desired, host),
+        *_files([settings] if settings else [], host),
+        *files,
+        *_links(desired, host),
+        *leave,
+        *_processes(desired, machine, _Situation(prefix, _touches(files, desired), _moves(leave))),
+        *_old_sockets(desired, host),
+        *_old_releases(index, desired, host),
+        *_manifest_after(index, desired, host),
+    ]
+    return Plan(desired, tuple(changes), prefix)
+
+
+def apply(plan: Plan, machine: Machine) -> None:
+    """Execute the plan. Raises PpctlError; the index then runs what it ran before, or can be mended by `up`.
+
+    If a worker does not come up with the new release or settings, all are brought back with the old ones.
+    """
+    deployment = plan.desired.deployment
+    before = rollback.start_files(deployment.layout, machine.host)
+    done: list[Change] = []
+    for change in plan.changes:
+        if not change.bookkeeping:
+            machine.out.progress(describe(change))
+        done.append(change)
+        try:
+            change.apply(machine)
+        except WorkerFailed as e:
+            if rollback.roll_back(before, deployment, _started(done), machine, plan.prefix):
+                e.message += "\nthe workers were brought back with the settings and the release of before"
+            raise
+    if plan.visible:
+        machine.wait_public(deployment, plan.prefix)
+
+
+def _started(done: list[Change]) -> list[int]:
+    """Return the workers that were started with the new files, the latest first."""
+    numbers: list[int] = []
+    for change in reversed(done):
+        if isinstance(change, RestartWorker):
+            numbers.append(change.number)
+        elif isinstance(change, LoadManager):
+            numbers += change.wait_for
+    return list(dict.fromkeys(numbers))
+
+
+def describe(change: Change) -> str:
+    """Return one line for people."""
+    text = f"{change.action:8} {change.target}"
+    return f"{text}  ({change.summary})" if change.summary else text
+
+
+# -- what is on disk ---------------------------------------------------------------------------------
+
+
+def _leftovers(manifest: Manifest, desired: Desired, host: Host) -> Iterator[Change]:
+    """Remove the temporary files of a ppctl that was killed in the midst of writing."""
+    layout = desired.deployment.layout
+    places = {layout.home, layout.releases, *(path.parent for path in manifest.paths | _paths(desired))}
+    for place in sorted(places):
+        for path in host.leftovers(place):
+            yield RemovePath("remove", str(path), "left behind by a killed ppctl", bookkeeping=True)
+
+
+def _account(desired: Desired, host: Host) -> Iterator[Change]:
+    if desired.account and not host.account_exists(desired.account):
+        home = desired.deployment.home
+        yield CreateAccount("create", desired.account, "service account", home=home)
+
+
+def _directories(desired: Desired, host: Host) -> Iterator[Change]:
+    for wanted in desired.directories:
+        found = host.stat(wanted.path)
+        if found and found.kind == "link":
+            continue  # an operator's own: packages on another disk
+        if found and found.kind != "directory":
+            raise PpctlError(
+                f"{wanted.path}: a directory must be here, and this is a {found.kind}",
+                f"move it away: mv {wanted.path} {wanted.path}.old",
+            )
+        summary = _attributes_differ(wanted, found)
+        if found is None or summary:
+            yield MakeDirectory(
+                "mend" if found else "create",
+                str(wanted.path),
+                summary,
+                mode=wanted.mode,
+                owner=wanted.owner,
+                group=wanted.group,
+            )
+
+
+def _attributes_differ(wanted: Directory | File, found: FileInfo | None) -> str:
+    """Return in words how mode and owner differ, '' when they do not."""
+    if found is None:
+        return ""
+    problems = []
+    if found.mode != wanted.mode:
+        problems.append(f"mode {found.mode:04o} -> {wanted.mode:04o}")
+    if wanted.owner and found.owner != wanted.owner:
+        problems.append(f"owner {found.owner} -> {wanted.owner}")
+    if wanted.group and found.group != wanted.group:
+        problems.append(f"group {found.group} -> {wanted.group}")
+    return ", ".join(problems)
+
+
+def _files(files: Iterable[File], host: Host) -> Iterator[Change]:
+    for wanted in files:
+        found = host.stat(wanted.path)
+        if found and found.kind == "directory":
+            raise PpctlError(
+                f"{wanted.path}: a file must be here, and this is a directory",
+                f"move it away: mv {wanted.path} {wanted.path}.old",
+            )
+        attributes = {"mode": wanted.mode, "owner": wanted.owner, "group": wanted.group}
+        # A link in place of a file is replaced: reading through it would hide that it is one.
+        old = host.read(wanted.path) if found and found.kind == "file" else None
+        if old is None or (not wanted.keep and old != wanted.content):
+            if found and found.kind == "link" and wanted.keep:
+                continue
+            yield WriteFile(
+                "update" if found else "create",
+                str(wanted.path),
+                diff=_diff(wanted.path, old, wanted.content),
+                content=wanted.content,
+                **attributes,  # type: ignore[arg-type]
+            )
+        elif summary := _attributes_differ(wanted, found):
+            yield SetAttributes("mend", str(wanted.path), summary, **attributes)  # type: ignore[arg-type]
+
+
+def _diff(path: Path, old: bytes | None, new: bytes) -> str:
+    """Return the unified diff from `old` (None: no file) to `new`."""
+    before = (old or b"").decode("utf-8", "replace").splitlines(keepends=True)
+    after = new.decode("utf-8", "replace").splitlines(keepends=True)
+    source = "/dev/null" if old is None else str(path)
+    lines = difflib.unified_diff(before, after, source, str(path))
+    return "".join(line if line.endswith("\n") else line + "\n" for line in lines)
+
+
+def _links(desired: Desired, host: Host) -> Iterator[Change]:
+    layout, release = desired.deployment.layout, desired.release
+    wanted = [Link(layout.current, release.id), *desired.links]
+    for link in wanted:
+        found = host.stat(link.path)
+        if found and found.kind != "link":
+            raise PpctlError(
+                f"{link.path}: a link must be here, and this is a {found.kind}",
+                f"move it away: mv {link.path} {link.path}.old",
+            )
+        if link.path.parent == desired.links[0].path.parent and found and found.target != link.target:
+            _check_name_is_free(link, found, host)
+        if found is None or found.target != link.target:
+            diff = f"-{link.path} -> {found.target}\n" if found else ""
+            yield MakeLink(
+                "update" if found else "create",
+                str(link.path),
+                f"-> {link.target}",
+                diff=f"{diff}+{link.path} -> {link.target}\n",
+                to=link.target,
+            )
+
+
+def _check_name_is_free(link: Link, found: FileInfo, host: Host) -> None:
+    """Two indexes of one name would take each other's units and links."""
+    other = Path(found.target)
+    if host.stat(other / "ppctl.yml"):
+        raise PpctlError(
+            f"name: another index on this machine is called {link.path.name}: {other}",
+            "give this one another `name` in ppctl.yml",
+        )
+
+
+def _release(index: Index, desired: Desired, host: Host) -> Iterator[Change]:
+    release = desired.release
+    if not releases.is_complete(release.id, index.layout, host):
+        yield BuildRelease(
+            "build",
+            str(release.path(index.layout)),
+            release.describe(),
+            diff=f"+release {release.id}: {release.describe()}\n",
+            release=release,
+            layout=index.layout,
+        )
+
+
+def _old_sockets(desired: Desired, host: Host) -> Iterator[Change]:
+    """Workers leave their sockets behind; those of workers that are no more would be asked for ever."""
+    run = desired.deployment.layout.run
+    wanted = {desired.deployment.layout.worker_socket(number).name for number in desired.deployment.numbers}
+    for name in host.list(run):
+        if re.fullmatch(r"worker-\d+\.sock", name) and name not in wanted:
+            yield RemovePath("remove", str(run / name), bookkeeping=True)
+
+
+def _old_releases(index: Index, desired: Desired, host: Host) -> Iterator[Change]:
+    keep = index.settings.server.keep_releases
+    old = releases.superfluous(index.layout, host, wanted=desired.release.id, keep=keep)
+    if old:
+        paths = tuple(index.layout.releases / name for name in old)
+        yield RemoveReleases("remove", ", ".join(map(str, paths)), "old releases", paths=paths)
+
+
+# -- what ppctl has made -------------------------------------------------------------------------------
+
+
+def _paths(desired: Desired) -> frozenset[Path]:
+    """Return what `destroy`, and a change of name, manager or mode, has to remove outside and inside."""
+    return frozenset(
+        [file.path for file in desired.files if not file.keep] + [link.path for link in desired.links]
+    )
+
+
+def _manifest_before(index: Index, found: Manifest, desired: Desired, host: Host) -> Iterator[Change]:
+    others = tuple(d for d in found.deployments if not d.same_processes(desired.deployment))
+    manifest = Manifest((*others, desired.deployment), found.paths | _paths(desired))
+    yield from _manifest_change(index, manifest, host)
+
+
+def _manifest_after(index: Index, desired: Desired, host: Host) -> Iterator[Change]:
+    yield from _manifest_change(index, Manifest((desired.deployment,), _paths(desired)), host)
+
+
+def _manifest_change(index: Index, manifest: Manifest, host: Host) -> Iterator[Change]:
+    path = index.layout.manifest
+    if host.read(path) != manifest.to_bytes(index.home):
+        yield WriteManifest("record", str(path), bookkeeping=True, manifest=manifest, owner=index.owner)
+
+
+def _leave(manifest: Manifest, desired: Desired, host: Host) -> Iterator[Change]:
+    stale = sorted(path for path in manifest.paths - _paths(desired) if host.stat(path))
+    for old in manifest.deployments:
+        if old.same_processes(desired.deployment):
+            continue
+        what = f"{old.name} under {old.manager.value} ({old.mode.value})"
+        yield LeaveDeployment(
+            "leave",
+            what,
+            "stopped, its files removed",
+            diff="".join(f"-{path}\n" for path in stale),
+            interrupts=f"connections are refused for a few seconds: the index moves away from {what}",
+            deployment=old,
+            paths=tuple(stale),
+        )
+        stale = []
+    for path in stale:
+        yield RemovePath("remove", str(path), "no longer used", diff=f"-{path}\n")
+
+
+# -- processes ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Situation:
+    """What the rest of the plan means for the processes."""
+
+    prefix: str
+    manager_files_change: bool
+    moves: bool
+
+
+def _moves(leave: list[Change]) -> bool:
+    """Whether the workers that run now are stopped earlier in the plan."""
+    return any(isinstance(change, LeaveDeployment) for change in leave)
+
+
+def _touches(files: list[Change], desired: Desired) -> bool:
+    """Whether the plan writes a file of the manager (all that lie outside the home)."""
+    home = desired.deployment.home
+    return any(not Path(change.target).is_relative_to(home) for change in files)
+
+
+def _processes(desired: Desired, machine: Machine, situation: _Situation) -> Iterator[Change]:
+    deployment = desired.deployment
+    wanted = (desired.generation, desired.release.id)
+    manager = machine.manager_of(deployment)
+    reports = {} if situation.moves else machine.reports(deployment)
+    running = {process.number for process in manager.processes() if process.is_up}
+    pending = manager.pending(desired.unit, reports, files_change=situation.manager_files_change)
+    replaced = pending is not None and pending.restarts_workers
+    silent = [number for number in deployment.numbers if number not in reports]
+    hung = [number for number in silent if number in running]
+    if pending:
+        yield LoadManager(
+            "start" if not reports else "reload",
+            f"{deployment.manager.value}: {deployment.name}",
+            pending.summary,
+            interrupts=pending.interrupts,
+            deployment=deployment,
+            pending=pending,
+            wait_for=tuple(deployment.numbers if replaced else sorted(set(silent) - set(hung))),
+            wanted=wanted,
+            prefix=situation.prefix,
+        )
+    if replaced:
+        return
+    stale = [n for n, r in reports.items() if (r.generation, r.release, r.unit) != (*wanted, desired.unit)]
+    # Those that do not answer first: never take one of the last ones that do.
+    for number in [*(hung if pending else silent), *stale]:
+        yield RestartWorker(
+            "restart",
+            f"worker {number}",
+            "it runs older settings" if number in stale else "it does not answer",
+            deployment=deployment,
+            number=number,
+            wanted=wanted,
+            prefix=situation.prefix,
+        )

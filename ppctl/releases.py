@@ -1,0 +1,268 @@
+"""Releases: virtualenvs with exact pinned versions, and the code that the workers run.
+
+A release's id is made of what goes into it, so the same settings give the same release everywhere. It
+is complete when its `release.json` is there, which is written last; until then it is built anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ppctl.errors import PpctlError
+from ppctl.host import Host
+from ppctl.layout import Layout
+from ppctl.settings import Server
+
+MARKER = "release.json"
+LOCK = "requirements.lock"
+PACKAGE = Path(__file__).parent
+SERVER_SOURCE = PACKAGE / "server"
+
+
+@dataclass(frozen=True)
+class Release:
+    """What a release is made of. `pins` are the operator's own versions; none: the tested lock file."""
+
+    id: str
+    python: str
+    lock: str
+    pins: dict[str, str] = field(default_factory=dict)
+    index_url: str = ""
+    find_links: str = ""
+
+    def path(self, layout: Layout) -> Path:
+        """Return the directory of the release."""
+        return layout.releases / self.id
+
+    def describe(self) -> str:
+        """Return the versions in words."""
+        return ", ".join(f"{name} {version}" for name, version in versions_in(self.lock, self.pins).items())
+
+
+def versions_in(lock: str, pins: dict[str, str]) -> dict[str, str]:
+    """Return the versions of the packages that the workers run, from the text of a lock file and the pins."""
+    locked = dict(
+        line.split(" ")[0].split("==", 1) for line in lock.splitlines() if "==" in line.split(" ")[0]
+    )
+    return {name: pins.get(name, locked.get(name, "?")) for name in ("pypiserver", "gunicorn")}
+
+
+def define(settings: Server, python: str, python_version: str) -> Release:
+    """Return the release that `settings` ask for on a machine with this Python (path and version)."""
+    lock = (SERVER_SOURCE / LOCK).read_text()
+    digest = hashlib.sha256()
+    for part in (python, python_version, lock, json.dumps(settings.versions, sort_keys=True)):
+        digest.update(part.encode() + b"\0")
+    for source in server_sources():
+        digest.update(source.relative_to(PACKAGE).as_posix().encode() + b"\0" + source.read_bytes())
+    version = versions_in(lock, settings.versions)["pypiserver"]
+    return Release(
+        id=f"{version}-{digest.hexdigest()[:10]}",
+        python=python,
+        lock=lock,
+        pins=dict(settings.versions),
+        index_url=settings.index_url,
+        find_links=settings.find_links,
+    )
+
+
+def server_sources() -> list[Path]:
+    """Return the files of ppctl that are copied into a release: the workers' code."""
+    return [PACKAGE / "__init__.py", *sorted(SERVER_SOURCE.rglob("*.py"))]
+
+
+def choose_python(settings: Server, host: Host, *, is_system: bool) -> str:
+    """Return the Python that releases are made with, as a path, or as a version that uv is asked for.
+
+    In system mode the distribution's own: the service account could not reach one in somebody's home.
+    """
+    if settings.python:
+        return settings.python
+    if is_system and host.stat(Path("/usr/bin/python3")):
+        return "/usr/bin/python3"
+    return os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+
+
+def python_version(python: str, host: Host) -> str:
+    """Return the version of `python` (a path or a version). Raises PpctlError if there is none."""
+    path = python
+    if "/" not in python:
+        done = host.run([find_uv(host), "python", "find", "--no-python-downloads", python], check=False)
+        path = done.stdout.strip()
+        if done.returncode != 0:
+            raise PpctlError(
+                f"server.python: there is no Python {python} on this machine",
+                "install it, or leave the key out",
+            )
+    code = "import sys; print('.'.join(map(str, sys.version_info[:3])))"
+    try:
+        done = host.run([path, "-I", "-c", code], check=False, timeout=30)
+    except PpctlError as e:
+        raise PpctlError(f"server.python: {e.message}", "leave the key out, or install it") from e
+    version = done.stdout.strip()
+    if done.returncode != 0 or not re.fullmatch(r"\d+\.\d+\.\d+", version):
+        raise PpctlError(f"server.python: {path} does not run: {done.stderr.strip()}", "leave the key out")
+    if tuple(map(int, version.split(".")[:2])) < (3, 10):
+        raise PpctlError(f"server.python: {path} is Python {version}; the server needs 3.10 or newer")
+    return version
+
+
+def find_uv(host: Host) -> str:
+    """Return the path of uv: the one installed with ppctl, else the PATH's. Raises PpctlError."""
+    try:
+        import uv
+
+        return str(uv.find_uv_bin())
+    except (ImportError, FileNotFoundError):
+        found = host.which("uv")
+    if not found:
+        raise PpctlError("uv is not installed; ppctl builds virtualenvs with it", "pip install uv")
+    return found
+
+
+def is_complete(release_id: str, layout: Layout, host: Host) -> bool:
+    """Return whether the release is there and whole."""
+    path = layout.releases / release_id
+    return host.stat(path / MARKER) is not None and host.stat(path / "bin" / "python") is not None
+
+
+def build(release: Release, layout: Layout, host: Host) -> None:
+    """Build `release` from nothing. Raises PpctlError; what was half-built is then removed."""
+    path = release.path(layout)
+    remove(path, host)
+    try:
+        _install(release, path, host)
+    except PpctlError:
+        remove(path, host)
+        raise
+
+
+def remove(path: Path, host: Host) -> None:
+    """Remove the release at `path`; an interruption leaves one that does not look complete."""
+    host.remove(path / MARKER)
+    host.remove_tree(path)
+
+
+def _install(release: Release, path: Path, host: Host) -> None:
+    uv = find_uv(host)
+    python = path / "bin" / "python"
+    host.run(
+        [
+            uv,
+            "venv",
+            "--quiet",
+            "--no-project",
+            "--no-python-downloads",
+            "--python",
+            release.python,
+            str(path),
+        ],
+        dies_with_us=True,
+    )
+    lock = path / LOCK
+    host.write(lock, release.lock.encode(), mode=0o644)
+    if release.pins:
+        _resolve(release, uv, path, host)
+    _uv_pip(
+        ["install", "--require-hashes", "--compile-bytecode", "--requirement", str(lock)],
+        release,
+        uv,
+        python,
+        host,
+    )
+    purelib = Path(
+        host.run(
+            [str(python), "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
+        ).stdout.strip()
+    )
+    for source in server_sources():
+        target = purelib / "ppctl" / source.relative_to(PACKAGE)
+        if not host.stat(target.parent):
+            host.make_directory(target.parent, mode=0o755)
+        host.write(target, source.read_bytes(), mode=0o644)
+    # Byte code now: the service account must not be able to write it later.
+    # Not by several processes (-j): those of compileall wait for ever when ppctl is killed.
+    host.run([str(python), "-I", "-m", "compileall", "-q", str(purelib)], check=False, dies_with_us=True)
+    # uv leaves its lock open to every user of the machine, the service account included.
+    host.remove(path / ".lock")
+    check(path, host)
+    marker = {"id": release.id, "python": release.python, "versions": versions_in(release.lock, release.pins)}
+    host.write(path / MARKER, (json.dumps(marker, indent=1) + "\n").encode(), mode=0o644)
+
+
+def _resolve(release: Release, uv: str, path: Path, host: Host) -> None:
+    """Write a lock file with the operator's pins; what they leave open stays as in the tested one."""
+    wanted = path / "requirements.in"
+    pins = [f"{name}=={version}\n" for name, version in sorted(release.pins.items())]
+    base = (SERVER_SOURCE / "requirements.in").read_text().splitlines(keepends=True)
+    kept = [line for line in base if line[0] != "#" and _package(line) not in release.pins]
+    host.write(wanted, "".join([*kept, *pins]).encode(), mode=0o644)
+    # uv prefers the versions that an existing output file has.
+    arguments = ["compile", "--quiet", "--generate-hashes", "--no-header", str(wanted), "--output-file"]
+    _uv_pip([*arguments, str(path / LOCK)], release, uv, path / "bin" / "python", host)
+
+
+def _package(requirement: str) -> str:
+    for index, character in enumerate(requirement):
+        if not (character.isalnum() or character in "-_."):
+            return requirement[:index].lower()
+    return requirement.strip().lower()
+
+
+def _uv_pip(arguments: list[str], release: Release, uv: str, python: Path, host: Host) -> None:
+    source: list[str] = []
+    if release.find_links:
+        source = ["--no-index", "--find-links", release.find_links]
+    elif release.index_url:
+        source = ["--default-index", release.index_url]
+    try:
+        host.run([uv, "pip", *arguments, "--python", str(python), *source], dies_with_us=True)
+    except PpctlError as e:
+        raise PpctlError(
+            f"cannot install the server's packages: {e.message}",
+            "without internet set server.find_links (a directory of wheels) or server.index_url (a mirror)",
+        ) from e
+
+
+def check(path: Path, host: Host) -> None:
+    """Check that the release at `path` can be imported as the workers do. Raises PpctlError."""
+    code = "import ppctl.server.app, gunicorn, bcrypt, passlib.apache"
+    done = host.run([str(path / "bin" / "python"), "-I", "-c", code], check=False)
+    if done.returncode != 0:
+        tail = "\n".join(done.stderr.strip().splitlines()[-5:])
+        raise PpctlError(
+            f"{path}: the release does not work:\n{tail}",
+            "check server.versions in ppctl.yml; without it the tested versions are installed",
+        )
+
+
+def current(layout: Layout, host: Host) -> str:
+    """Return the id of the release that `current` points at, or ''."""
+    found = host.stat(layout.current)
+    return Path(found.target).name if found and found.kind == "link" else ""
+
+
+def installed(layout: Layout, host: Host) -> list[str]:
+    """Return the ids of the releases that are there, oldest first; half-built ones included."""
+    found = []
+    for name in host.list(layout.releases):
+        entry = host.stat(layout.releases / name)
+        if entry and entry.kind == "directory":
+            marker = host.stat(layout.releases / name / MARKER)
+            found.append((marker.mtime if marker else 0.0, name))
+    return [name for _, name in sorted(found)]
+
+
+def superfluous(layout: Layout, host: Host, *, wanted: str, keep: int) -> list[str]:
+    """Return the ids of the releases to remove once all workers run `wanted`: all but the newest `keep`."""
+    others = [name for name in installed(layout, host) if name != wanted]
+    whole = [name for name in others if is_complete(name, layout, host)]
+    spare = keep - 1
+    kept = set(whole[-spare:]) if spare > 0 else set()
+    return [name for name in others if name not in kept]

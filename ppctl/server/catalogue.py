@@ -1,0 +1,241 @@
+"""What the index has, looked up by key: files, projects, hashes, metadata. Shared by the workers.
+
+An upload is committed before it is answered, and every request asks first whether anything was committed: so
+what one worker has stored is on the pages of all of them in the next request.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from ppctl.server import changes, metadata, store
+from ppctl.server.changes import Entry
+from ppctl.server.scan import Stamp
+from ppctl.server.store import Identity, Store
+
+T = TypeVar("T")
+Version = tuple[Identity | None, int]
+
+_FILE = (
+    "path, name, project, pkgname, version, release, size, mtime_ns, inode, sha256, requires_python,"
+    " metadata_sha256, metadata_listed"
+)
+_IS_BUSY = ("is locked", "is full")
+
+
+class File(NamedTuple):
+    """A file as the catalogue knows it. `sha256` is None as long as it has not been hashed.
+
+    `metadata_sha256` is that of the metadata that can be asked for; `metadata_listed` whether clients may
+    rely on it (see ppctl.server.metadata).
+    """
+
+    path: str
+    name: str
+    project: str
+    pkgname: str
+    version: str
+    release: str
+    size: int
+    mtime_ns: int
+    inode: int
+    sha256: str | None
+    requires_python: str | None
+    metadata_sha256: str | None
+    metadata_listed: int
+
+    @property
+    def stamp(self) -> Stamp:
+        """Return what the file looked like when it was entered."""
+        return Stamp(self.size, self.mtime_ns, self.inode)
+
+
+class Catalogue:
+    """The catalogue in `directory` of the package files under `packages`. For many threads.
+
+    It is opened, or made, when it is first used: not before a fork. A broken one is replaced without the
+    caller noticing. Every method may raise sqlite3.Error or OSError when the disk is full or does not answer.
+    """
+
+    def __init__(self, directory: Path, packages: Path) -> None:
+        self.path = directory / f"catalogue-{store.VERSION}.db"
+        self.packages = packages
+        self._name = str(self.path)  # asked about in every request
+        self._store: Store | None = None
+        self._opening = threading.Lock()
+
+    def open(self) -> None:
+        """Open the catalogue now; makes it when there is none."""
+        self._current()
+
+    def version(self) -> Version:
+        """Return a value that is another one whenever anything has been committed since."""
+
+        def ask(used: Store) -> Version:
+            found: int = used.reader.execute("PRAGMA data_version").fetchone()[0]
+            return used.identity, found
+
+        return self._reading(ask)
+
+    def change_of(self, project: str) -> int | None:
+        """Return the number of a project's last change; None when it has no files."""
+        found = self._one("SELECT change FROM projects WHERE name = ?", project)
+        return found[0] if found else None
+
+    def change_of_names(self) -> int:
+        """Return the number of the last change of the projects' names."""
+        found: int = self._all("SELECT names FROM changes")[0][0]
+        return found
+
+    def projects(self) -> list[str]:
+        """Return the names of all projects, sorted."""
+        return [name for (name,) in self._all("SELECT name FROM projects ORDER BY name")]
+
+    def files(self, project: str) -> list[File]:
+        """Return the files of a project by version and path, as pypiserver sorts them."""
+        query = f"SELECT {_FILE} FROM files WHERE project = ? ORDER BY sort, path"  # noqa: S608
+        return [File(*row) for row in self._all(query, project)]
+
+    def file(self, path: str) -> File | None:
+        """Return the file at a path relative to the packages; None when it is not known."""
+        row = self._one(f"SELECT {_FILE} FROM files WHERE path = ?", path)  # noqa: S608
+        return File(*row) if row else None
+
+    def has_name(self, name: str) -> bool:
+        """Return whether there is a file of this name, in whatever directory."""
+        return self._one("SELECT 1 FROM files WHERE name = ?", name) is not None
+
+    def metadata(self, path: str) -> bytes | None:
+        """Return the metadata of a file, gzipped; None when there is none."""
+        query = "SELECT gzipped FROM metadata JOIN files USING (id) WHERE path = ?"
+        found = self._one(query, path)
+        return found[0] if found else None
+
+    def count(self) -> int:
+        """Return the number of files."""
+        found: int = self._all("SELECT count(*) FROM files")[0][0]
+        return found
+
+    def all_files(self) -> Iterator[File]:
+        """Yield every file by directory, name of the project and version, as pypiserver sorts them."""
+        query = f"SELECT {_FILE} FROM files ORDER BY directory, pkgname, sort, path"  # noqa: S608
+        # A connection of its own: an answer that is fetched slowly would keep this one in the past.
+        if not self.is_in_place():
+            self.rebuild()
+        with contextlib.closing(store.connect(self.path)) as db:
+            for row in db.execute(query):
+                yield File(*row)
+
+    def stamps(self, directory: str) -> dict[str, Stamp]:
+        """Return the names of the files in one directory, and what they looked like."""
+        query = "SELECT name, size, mtime_ns, inode FROM files WHERE directory = ?"
+        return {name: Stamp(*found) for name, *found in self._all(query, directory)}
+
+    def directories(self) -> list[str]:
+        """Return the directories that have files."""
+        return [found for (found,) in self._all("SELECT DISTINCT directory FROM files")]
+
+    def without_hash(self, limit: int) -> list[str]:
+        """Return some of the files that have not been hashed, small ones first."""
+        query = "SELECT path FROM files WHERE sha256 IS NULL ORDER BY size LIMIT ?"
+        return [path for (path,) in self._all(query, limit)]
+
+    def same_content(self, found: Stamp) -> Entry | None:
+        """Return what is known about a file that looks like this, wherever it was: it has only been moved."""
+        query = (
+            "SELECT path, sha256 FROM files WHERE inode = ? AND size = ? AND mtime_ns = ? AND sha256 NOTNULL"
+        )
+        row = self._one(query, found.inode, found.size, found.mtime_ns)
+        if row is None:
+            return None
+        body = self.metadata(row[0])
+        return Entry(row[0], found, row[1], metadata.parse(gzip.decompress(body), row[0]) if body else None)
+
+    def put(self, entries: Sequence[Entry]) -> None:
+        """Enter files, or what is new about them. All or none."""
+        self._writing(lambda db: set().union(*(changes.put(db, entry) for entry in entries)))
+
+    def remove(self, paths: Iterable[str]) -> None:
+        """Forget files. Unknown ones are none."""
+        listed = list(paths)
+        self._writing(lambda db: set().union(*(changes.remove(db, path) for path in listed)))
+
+    def checkpoint(self) -> None:
+        """Move what has been committed from the log to the database."""
+        used = self._current()
+        with used.write_lock:
+            used.writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+
+    def is_in_place(self) -> bool:
+        """Return whether the file that is used is still the one at the path."""
+        used = self._store
+        return used is not None and store.identity(self.path) == used.identity
+
+    def rebuild(self) -> None:
+        """Open the catalogue anew; makes one where it has been deleted."""
+        self._current(broken=self._store)
+
+    def _current(self, broken: Store | None = None) -> Store:
+        used = self._store
+        if used is not None and used is not broken and _is_same(used, self._name):
+            return used
+        with self._opening:
+            used = self._store
+            if used is None or used is broken or not _is_same(used, self._name):
+                bad = broken.identity if broken else None
+                self._store = used = store.open_store(self.path, self.packages, bad)
+            return used
+
+    def _reading(self, work: Callable[[Store], T]) -> T:
+        broken = None
+        while True:
+            used = self._current(broken)
+            try:
+                with used.read_lock:
+                    return work(used)
+            except sqlite3.Error as e:
+                if broken is not None or not _is_broken(e):
+                    raise
+                broken = used
+
+    def _writing(self, work: changes.Work) -> None:
+        broken = None
+        while True:
+            used = self._current(broken)
+            try:
+                with used.write_lock:
+                    changes.commit(used.writer, work)
+            except sqlite3.Error as e:
+                if broken is not None or not _is_broken(e):
+                    raise
+                broken = used
+                continue
+            # Replaced in this very moment: what was written went into the old one.
+            if _is_same(used, self._name):
+                return
+
+    def _all(self, query: str, *values: object) -> list[Any]:
+        return self._reading(lambda used: used.reader.execute(query, values).fetchall())
+
+    def _one(self, query: str, *values: object) -> Any:
+        return self._reading(lambda used: used.reader.execute(query, values).fetchone())
+
+
+def _is_same(used: Store, path: str) -> bool:
+    """Return whether no other catalogue has taken the place of the one that is used.
+
+    One that has been deleted is used until the watcher has made a new one: all workers have the same.
+    """
+    return store.identity(path) in (None, used.identity)
+
+
+def _is_broken(error: sqlite3.Error) -> bool:
+    """Return whether a new catalogue would help: not when the disk is full, others write, or we are wrong."""
+    is_ours = isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError))
+    return not is_ours and not any(word in str(error) for word in _IS_BUSY)

@@ -1,0 +1,189 @@
+"""What `ppctl packages` asks of a worker, on the worker's own UNIX socket: list, yank, remove, mark."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+from ppctl.server import marks
+from ppctl.server.catalogue import Catalogue, File
+from ppctl.server.marks import STATUSES, Marks
+from ppctl.server.names import normalize, release_of
+
+log = logging.getLogger("ppctl.server.control")
+
+PACKAGES_PATH = "/_ppctl/packages"
+
+_MAX_BODY = 1 << 16
+_MAX_REASON = 1000
+
+
+class Refused(Exception):
+    """The request cannot be done. The message says why; `status` is that of HTTP."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class PackageControl:
+    """Does what operators want with packages."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._marks = catalogue.packages / marks.FILE_NAME
+        self._lock = catalogue.path.with_name("marks.lock")
+        self._actions: dict[str, Callable[[str, dict[str, str]], dict[str, Any]]] = {
+            "yank": self._yank,
+            "unyank": self._unyank,
+            "status": self._status,
+            "remove": self._remove,
+        }
+
+    def __call__(self, environ: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        """Return the status and the JSON of an answer. GET lists, POST changes."""
+        try:
+            if environ["REQUEST_METHOD"] == "GET":
+                query = parse_qs(environ.get("QUERY_STRING", ""))
+                return 200, self._list(query.get("project", [""])[0])
+            asked = _body(environ)
+            action = self._actions.get(asked.get("action", ""))
+            if action is None:
+                raise Refused(400, "no such action")
+            return 200, action(self._project(asked), asked)
+        except Refused as e:
+            return e.status, {"error": str(e)}
+
+    def _list(self, project: str) -> dict[str, Any]:
+        if not project:
+            return {"projects": self._catalogue.projects()}
+        name = self._project({"project": project})
+        said = self._read().get(name, Marks())
+        return {
+            "project": name,
+            "status": said.status or "active",
+            "reason": said.reason,
+            "files": [_describe(file, said) for file in self._catalogue.files(name)],
+        }
+
+    def _yank(self, project: str, asked: dict[str, str]) -> dict[str, Any]:
+        found = self._release(project, asked)
+        release, reason = found[0].release, asked.get("reason", "")[:_MAX_REASON]
+        with self._changing(project) as change:
+            changed = change(lambda said: replace(said, yanked={**said.yanked, release: reason}))
+        log.info("yanked %s %s: %s", project, release, reason or "no reason")
+        return {"changed": changed, "files": [file.path for file in found]}
+
+    def _unyank(self, project: str, asked: dict[str, str]) -> dict[str, Any]:
+        release = release_of(asked.get("version", ""))
+        with self._changing(project) as change:
+            changed = change(
+                lambda said: replace(said, yanked={r: why for r, why in said.yanked.items() if r != release})
+            )
+        log.info("no longer yanked: %s %s", project, release)
+        files = [file.path for file in self._catalogue.files(project) if file.release == release]
+        return {"changed": changed, "files": files}
+
+    def _status(self, project: str, asked: dict[str, str]) -> dict[str, Any]:
+        status, reason = asked.get("status", ""), asked.get("reason", "")[:_MAX_REASON]
+        if status not in STATUSES:
+            raise Refused(400, f"no such status: {status}")
+        kept, why = (None, "") if status == "active" else (status, reason)
+        with self._changing(project) as change:
+            changed = change(lambda said: replace(said, status=kept, reason=why))
+        log.info("%s is %s: %s", project, status, reason or "no reason")
+        return {"changed": changed, "files": [file.path for file in self._catalogue.files(project)]}
+
+    def _remove(self, project: str, asked: dict[str, str]) -> dict[str, Any]:
+        found = [file.path for file in self._release(project, asked)]
+        for path in found:
+            (self._catalogue.packages / path).unlink(missing_ok=True)
+        self._catalogue.remove(found)
+        log.info("removed %s", ", ".join(found))
+        return {"changed": True, "files": found}
+
+    def _project(self, asked: dict[str, str]) -> str:
+        name = normalize(asked.get("project", ""))
+        if self._catalogue.change_of(name) is None:
+            raise Refused(404, f"there is no project {name}")
+        return name
+
+    def _release(self, project: str, asked: dict[str, str]) -> list[File]:
+        wanted = release_of(asked.get("version", ""))
+        files = self._catalogue.files(project)
+        found = [file for file in files if file.release == wanted]
+        if not found:
+            there = ", ".join(dict.fromkeys(file.release for file in files))
+            raise Refused(404, f"{project} has no version {wanted}; it has {there}")
+        return found
+
+    def _read(self) -> dict[str, Marks]:
+        try:
+            return marks.parse(self._marks.read_bytes())
+        except FileNotFoundError:
+            return {}
+        except ValueError as e:
+            raise Refused(409, f"{self._marks} is broken: {e}") from e
+
+    @contextmanager
+    def _changing(self, project: str) -> Iterator[Callable[[Callable[[Marks], Marks]], bool]]:
+        """Give a function that changes a project's marks; alone among all workers."""
+        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            known = self._read()
+
+            def change(work: Callable[[Marks], Marks]) -> bool:
+                before = known.get(project, Marks())
+                after = work(before)
+                if before != after:
+                    _write(self._marks, marks.serialise({**known, project: after}))
+                return before != after
+
+            yield change
+        finally:
+            os.close(descriptor)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Replace a file by one that is on the disk."""
+    temporary = path.with_name(f".ppctl-marks-{secrets.token_hex(8)}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with open(os.open(temporary, flags, 0o644), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _body(environ: dict[str, Any]) -> dict[str, str]:
+    try:
+        length = min(int(environ.get("CONTENT_LENGTH") or 0), _MAX_BODY)
+        found = json.loads(environ["wsgi.input"].read(length))
+    except ValueError as e:
+        raise Refused(400, "not valid JSON") from e
+    if not isinstance(found, dict):
+        raise Refused(400, "expected an object")
+    return {str(name): str(value) for name, value in found.items()}
+
+
+def _describe(file: File, said: Marks) -> dict[str, Any]:
+    return {
+        "path": file.path,
+        "version": file.release,
+        "size": file.size,
+        "sha256": file.sha256,
+        "yanked": said.yanked.get(file.release),
+    }

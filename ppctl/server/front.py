@@ -1,0 +1,202 @@
+"""The thin layer between gunicorn and pypiserver: prefix, proxies, complete bodies, plain errors."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import json
+import logging
+import os
+import socket
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any
+
+from ppctl.server.backend import NameRefused
+from ppctl.server.body import BadBody, Body, guard, then_drain
+from ppctl.server.config import ServerConfig
+
+log = logging.getLogger("ppctl.server")
+
+CONTROL_PATH = "/_ppctl/worker"
+"""Where a worker says who it is, on its own UNIX socket only."""
+
+CONTROL_PREFIX = "/_ppctl/"
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+Control = Callable[[Environ], tuple[int, Any]]
+
+_FORWARDED = (
+    "HTTP_FORWARDED",
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PROTO",
+)
+_STATUS = {
+    200: "200 OK",
+    400: "400 Bad Request",
+    404: "404 Not Found",
+    409: "409 Conflict",
+    500: "500 Internal Server Error",
+    507: "507 Insufficient Storage",
+}
+
+
+class Front:
+    """A WSGI application (PEP 3333) around pypiserver's; `describe` returns what the worker says it is."""
+
+    def __init__(
+        self, application: Application, config: ServerConfig, describe: Callable[[], dict[str, Any]]
+    ) -> None:
+        self._application = application
+        self._prefix = config.url_prefix
+        self._trusted = Proxies(config.trusted_proxies)
+        self._describe = describe
+        self.controls: dict[str, Control] = {CONTROL_PATH: self._report}
+        self.on_start: list[Callable[[], object]] = []
+        self.on_stop: list[Callable[[], object]] = []
+
+    def start(self) -> None:
+        """Begin what goes on besides the requests; in the process that serves, not in one that forks."""
+        for begin in self.on_start:
+            try:
+                begin()
+            except Exception:  # a full disk must not keep the worker from serving what it can
+                log.exception("something did not start, and is tried again when it is needed")
+
+    def stop(self) -> None:
+        """End it."""
+        for end in self.on_stop:
+            end()
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        is_local = _is_local(environ)
+        if environ["PATH_INFO"].startswith(CONTROL_PREFIX):
+            return self._control(environ, start_response, is_local=is_local)
+        _look_through_proxy(environ, self._trusted, is_local=is_local)
+        _split_prefix(environ, self._prefix)
+        body: Body | None = None
+        try:
+            body = guard(environ)
+            content = self._application(environ, start_response)
+        except Exception as e:
+            content = _plain(start_response, *_explain(e, environ))
+        _shorten_agent(environ)
+        if body is not None and not body.finished:
+            return then_drain(body, content)
+        return content
+
+    def _control(self, environ: Environ, start_response: StartResponse, *, is_local: bool) -> Iterable[bytes]:
+        answer = self.controls.get(environ["PATH_INFO"])
+        if answer is None or not is_local:
+            return _plain(start_response, 404, "Not Found")
+        try:
+            status, found = answer(environ)
+        except Exception as e:
+            return _plain(start_response, *_explain(e, environ))
+        return _answer(start_response, _STATUS[status], "application/json", json.dumps(found))
+
+    def _report(self, environ: Environ) -> tuple[int, Any]:
+        if environ["REQUEST_METHOD"] != "GET":
+            return 404, {}
+        return 200, self._describe()
+
+
+class Proxies:
+    """The reverse proxies whose X-Forwarded-* headers are believed: addresses, networks, or `*`."""
+
+    def __init__(self, listed: str) -> None:
+        names = [name.strip() for name in listed.split(",") if name.strip()]
+        self._everyone = "*" in names
+        self._networks = [ipaddress.ip_network(name, strict=False) for name in names if name != "*"]
+        # It is asked in every request, mostly about the same few.
+        self._is_listed = lru_cache(maxsize=1024)(self._look_up)
+
+    def __contains__(self, address: object) -> bool:
+        return self._everyone or self._is_listed(str(address))
+
+    def _look_up(self, address: str) -> bool:
+        try:
+            found = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(found in network for network in self._networks)
+
+
+def _is_local(environ: Environ) -> bool:
+    """Return whether the request came by the worker's UNIX socket, which only this machine can reach."""
+    connection = environ.get("gunicorn.socket")
+    return getattr(connection, "family", None) == socket.AF_UNIX
+
+
+def _look_through_proxy(environ: Environ, trusted: Proxies, *, is_local: bool) -> None:
+    """Make the client's address that of the real client; drop what only a trusted proxy may say.
+
+    pypiserver builds redirects from X-Forwarded-Host, whoever sent it.
+    """
+    if not is_local and environ.get("REMOTE_ADDR") not in trusted:
+        for name in _FORWARDED:
+            environ.pop(name, None)
+        return
+    # The last address is the one that our proxy saw; those before it are hearsay.
+    said = environ.get("HTTP_X_FORWARDED_FOR")
+    if not said:
+        return
+    client = said.rpartition(",")[2].strip()
+    with contextlib.suppress(ValueError):
+        environ["REMOTE_ADDR"] = str(ipaddress.ip_address(client))
+
+
+def _split_prefix(environ: Environ, prefix: str) -> None:
+    """Tell pypiserver what it is mounted under, so that its links and redirects begin with it.
+
+    Proxies that strip the prefix (nginx: `proxy_pass http://host/;`) and proxies that pass it on are served
+    alike.
+    """
+    environ["SCRIPT_NAME"] = prefix
+    path = environ["PATH_INFO"]
+    if prefix and (path == prefix or path.startswith(prefix + "/")):
+        environ["PATH_INFO"] = path[len(prefix) :] or "/"
+
+
+def _shorten_agent(environ: Environ) -> None:
+    """Leave of the User-Agent what the access log should show: pip and uv add a page of JSON to it."""
+    if "HTTP_USER_AGENT" in environ:
+        environ["HTTP_USER_AGENT"] = environ["HTTP_USER_AGENT"].partition(" {")[0][:100]
+
+
+def _explain(error: Exception, environ: Environ) -> tuple[int, str]:
+    """Return the status and the message for an error that came out of the application."""
+    if isinstance(error, BadBody):
+        return 400, f"Bad request: {error}"
+    if isinstance(error, NameRefused):
+        return 400, str(error)
+    if isinstance(error, FileExistsError):
+        # What pypiserver answers when it finds out before the upload: twine knows 400 as pypi.org's answer.
+        status = 400 if "twine" in environ.get("HTTP_USER_AGENT", "") else 409
+        return status, "Package already exists!"
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        log.error("no space left: %s", error.filename or "upload")
+        return 507, "No space left on the server"
+    log.error("%s %s failed", environ["REQUEST_METHOD"], environ["PATH_INFO"], exc_info=error)
+    return 500, "Internal Server Error"
+
+
+def _plain(start_response: StartResponse, status: int, message: str) -> list[bytes]:
+    return _answer(start_response, _STATUS[status], "text/plain; charset=utf-8", message + "\n")
+
+
+def _answer(start_response: StartResponse, status: str, content_type: str, text: str) -> list[bytes]:
+    content = text.encode("utf-8")
+    start_response(status, [("Content-Type", content_type), ("Content-Length", str(len(content)))])
+    return [content]
+
+
+def describe_process() -> dict[str, int]:
+    """Return the process ids of this worker: gunicorn's arbiter, which the manager knows, and its child."""
+    # As post_fork noted it: an orphan's parent is another process, perhaps PID 1, that nobody may stop.
+    return {"pid": int(os.environ.get("PPCTL_ARBITER") or os.getppid()), "process": os.getpid()}

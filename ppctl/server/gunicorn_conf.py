@@ -1,0 +1,176 @@
+"""How gunicorn runs a worker: `gunicorn --config python:ppctl.server.gunicorn_conf`.
+
+One arbiter with one process of `threads` threads. It serves the listening socket that the manager hands on
+as standard input, shared with the index's other workers, and a UNIX socket of its own for the manager's
+questions. The names below without an underscore are gunicorn's settings.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import stat
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gunicorn
+
+from ppctl.server.backend import remove_leftovers
+from ppctl.server.config import ConfigError, ServerConfig, WorkerInfo, config_path, load, worker_info
+
+_LISTENING = 0
+"""What the manager hands on: by supervisor's fcgi-program, by systemd's StandardInput=socket."""
+
+
+def _read() -> tuple[ServerConfig, WorkerInfo]:
+    if os.environ.get("GUNICORN_CMD_ARGS"):
+        # It would win over what is set here, and there is no way to ignore it.
+        sys.exit("error: GUNICORN_CMD_ARGS is set in the environment of the workers: unset it")
+    try:
+        return load(config_path(os.environ)), worker_info(os.environ)
+    except ConfigError as e:
+        sys.exit(f"error: {e}")
+
+
+def _inherited() -> int:
+    """Return a file descriptor of the listening socket, and make standard input an empty one.
+
+    gunicorn closes the descriptor that it is given, and 0 would go to the next file that is opened.
+    """
+    try:
+        with socket.socket(fileno=os.dup(_LISTENING)) as found:
+            is_listening = bool(found.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        is_listening = False
+    if not is_listening:
+        sys.exit("error: standard input is not a listening socket: workers are started by the manager")
+    kept = os.dup(_LISTENING)
+    empty = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(empty, _LISTENING)
+    os.close(empty)
+    return kept
+
+
+def _own_socket(run: Path, number: int) -> int:
+    """Return a file descriptor of the worker's UNIX socket `worker-<number>.sock`, made anew.
+
+    It takes its place by a rename: whoever connects finds the old socket or this one, never none.
+    """
+    # Short: a path in sockaddr_un has 107 bytes (unix(7)).
+    temporary = run / f".{number}.{os.getpid()}"
+    temporary.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as made:
+        before = os.umask(0o117)
+        try:
+            made.bind(str(temporary))
+        finally:
+            os.umask(before)
+        made.listen(64)
+        temporary.rename(run / f"worker-{number}.sock")
+        return made.detach()
+
+
+def _shared_memory(otherwise: Path) -> str:
+    """Return a directory in memory for gunicorn's sign of life: a slow disk is no death."""
+    memory = "/dev/shm"  # noqa: S108 - gunicorn makes its file there with mkstemp and unlinks it
+    return memory if stat.S_ISDIR(_mode(memory)) and os.access(memory, os.W_OK | os.X_OK) else str(otherwise)
+
+
+def _mode(path: str) -> int:
+    try:
+        return os.stat(path).st_mode
+    except OSError:
+        return 0
+
+
+_config, _worker = _read()
+
+# gunicorn would take these as settings.
+for _name in ("SCRIPT_NAME", "SENDFILE", "FORWARDED_ALLOW_IPS", "WEB_CONCURRENCY"):
+    os.environ.pop(_name, None)
+
+try:
+    bind = [f"fd://{_inherited()}", f"fd://{_own_socket(_config.run, _worker.number)}"]
+except OSError as _error:
+    sys.exit(f"error: {_config.run}: cannot make the socket of worker {_worker.number}: {_error}")
+workers = 1
+threads = _config.threads
+# The subclass knows this version from within.
+worker_class = "ppctl.server.worker.DrainingWorker" if gunicorn.version_info[0] == 27 else "gthread"
+worker_tmp_dir = _shared_memory(_config.run)
+# A process that died is replaced by a fork of the arbiter, in milliseconds; and they share their memory.
+preload_app = True
+timeout = 120
+graceful_timeout = _config.stop_timeout
+keepalive = 5
+worker_connections = 500  # idle ones included; well below the usual limit of 1024 open files
+sendfile = True
+limit_request_line = 8190
+limit_request_fields = 100
+limit_request_field_size = 8190
+forwarded_allow_ips = _config.trusted_proxies
+forwarder_headers = ""
+control_socket_disable = True
+accesslog = "-"
+errorlog = "-"
+# The path without the query; no header of the request but the name of the program.
+access_log_format = '%(h)s %(u)s %(t)s "%(m)s %(U)s %(H)s" %(s)s %(B)s %(M)sms "%(a)s"'
+
+
+def on_starting(server: Any) -> None:
+    """Prepare the arbiter."""
+    # gunicorn would unlink the UNIX socket at exit, by the name that it was bound to. The file stays: nobody
+    # answers on it then, and removing it could hit that of a successor.
+    server.systemd = True
+    if os.environ.get("PPCTL_ENDS_WITH_MANAGER"):
+        _end_with_parent()
+    server.log.error_log.addFilter(_is_a_fault)
+    server.log.access_log.addFilter(_is_a_client)
+    ours = logging.getLogger("ppctl")
+    ours.handlers = server.log.error_log.handlers
+    ours.setLevel(logging.INFO)
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel for a SIGTERM when the manager dies: graceful, as if it had told us to stop itself.
+
+    A supervisord that finds the socket of a group taken does not start at all. So workers that outlive the
+    machine's supervisord would keep away every other program of the machine, too.
+    """
+    pr_set_pdeathsig = 1  # prctl(2)
+    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM, 0, 0, 0)
+
+
+def _is_a_fault(record: logging.LogRecord) -> bool:
+    """Return False for the tracebacks of clients that fell silent (see ppctl.server.worker)."""
+    return not (record.exc_info and isinstance(record.exc_info[1], (BlockingIOError, TimeoutError)))
+
+
+def _is_a_client(record: logging.LogRecord) -> bool:
+    """Return False for what ppctl asks over the worker's UNIX socket: too often to be worth a line."""
+    return not isinstance(record.args, dict) or record.args.get("h") not in ("", "-")
+
+
+def post_fork(server: Any, _worker: Any) -> None:
+    """Prepare the process that serves."""
+    os.environ["PPCTL_ARBITER"] = str(server.pid)
+    # A body waits here until it is complete: beside the packages there is room for it, in /tmp often not.
+    tempfile.tempdir = str(_config.packages)
+    for path in remove_leftovers(_config.packages):
+        server.log.warning("removed what a killed worker has left: %s", path)
+
+
+def post_worker_init(worker: Any) -> None:
+    """Begin watching the packages, in the process that serves."""
+    worker.wsgi.start()
+
+
+def worker_exit(_server: Any, worker: Any) -> None:
+    """End watching, so that another worker takes over at once."""
+    if worker.wsgi is not None:
+        worker.wsgi.stop()

@@ -1,0 +1,163 @@
+"""The rendered pages: made once per change, kept in bounded memory, checked in every request."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import hashlib
+import threading
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from ppctl.server import simple
+from ppctl.server.answers import Answer, Header, is_unchanged
+from ppctl.server.catalogue import Catalogue
+from ppctl.server.marks import MarksFile
+from ppctl.server.negotiate import Format
+
+MAX_BYTES = 12 << 20
+"""How much memory the pages of one worker may take."""
+
+# The index page of many projects is large and changes often.
+_FAST_GZIP_FROM = 1 << 18
+_OVERHEAD = 700
+_GZIP = 31  # zlib's name for the format
+
+Key = tuple[str, bool]
+INDEX = ""
+"""Stands for the page of all projects where a project's name is asked for."""
+
+
+class Page:
+    """A rendered page. `change` is what it was made of, `seen` when it was last found to be current."""
+
+    __slots__ = ("_content", "_digest", "change", "gzipped", "seen")
+
+    def __init__(self, content: bytes, change: object, seen: object) -> None:
+        self.change = change
+        self.seen = seen
+        # Most clients want it compressed; and this is what is left when memory is scarce.
+        self.gzipped = gzip.compress(content, 1 if len(content) >= _FAST_GZIP_FROM else 6, mtime=0)
+        self._content: bytes | None = content
+        self._digest = hashlib.sha256(content).hexdigest()[:32]
+
+    @property
+    def content(self) -> bytes:
+        """Return the page as it was rendered."""
+        kept = self._content
+        return zlib.decompress(self.gzipped, _GZIP) if kept is None else kept
+
+    @property
+    def size(self) -> int:
+        """Return about how much memory it takes."""
+        return len(self._content or b"") + len(self.gzipped) + _OVERHEAD
+
+    def squeeze(self) -> int:
+        """Keep the compressed form only: unpacking takes a tenth of rendering. Returns the bytes saved."""
+        saved = len(self._content or b"")
+        self._content = None
+        return saved
+
+    def etag(self, form: Format, *, zipped: bool) -> str:
+        """Return what tells this representation from all others (RFC 9110, section 8.8.3)."""
+        return f'"{self._digest}{"-v1" if form is Format.V1_HTML else ""}{"-gz" if zipped else ""}"'
+
+
+class Pages:
+    """The pages of one worker. `base` is the path under which the index is mounted. For many threads."""
+
+    def __init__(
+        self, catalogue: Catalogue, marks: MarksFile, base: str, *, max_bytes: int = MAX_BYTES
+    ) -> None:
+        self._catalogue = catalogue
+        self._marks = marks
+        self._base = base
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._lock = threading.Lock()
+        self._pages: OrderedDict[Key, Page] = OrderedDict()
+        self._whole: OrderedDict[Key, Page] = OrderedDict()
+        self.rendered = 0
+
+    def get(self, project: str, *, is_json: bool) -> Page | None:
+        """Return the page of a project, or of all (INDEX), as of now; None when there is no such project."""
+        seen = (self._catalogue.version(), self._marks.version())
+        key = (project, is_json)
+        page = self._pages.get(key)
+        if page is not None and page.seen == seen:
+            with contextlib.suppress(KeyError):  # dropped by another thread just now
+                self._pages.move_to_end(key)
+            return page
+        with self._lock:
+            return self._refresh(key, seen)
+
+    def render(self, project: str, *, is_json: bool, base: str) -> Page | None:
+        """Return a page for an index that is mounted elsewhere, which is not kept."""
+        if self._change(project) is None:
+            return None
+        return Page(self._content(project, is_json=is_json, base=base), None, None)
+
+    def _refresh(self, key: Key, seen: tuple[Any, int]) -> Page | None:
+        project, is_json = key
+        number = self._change(project)
+        page = self._pages.get(key)
+        if number is None:
+            self._drop(key)
+            return None
+        # A new catalogue counts from the beginning, so its identity is a part of the number.
+        change = (seen[0][0], number, seen[1])
+        if page is None or page.change != change:
+            self._drop(key)
+            page = Page(self._content(project, is_json=is_json, base=self._base), change, seen)
+            self._keep(key, page)
+            self.rendered += 1
+        page.seen = seen
+        return page
+
+    def _change(self, project: str) -> int | None:
+        return self._catalogue.change_of(project) if project else self._catalogue.change_of_names()
+
+    def _content(self, project: str, *, is_json: bool, base: str) -> bytes:
+        if project == INDEX:
+            names = self._catalogue.projects()
+            return simple.index_json(names) if is_json else simple.index_html(names)
+        render: Callable[..., bytes] = simple.project_json if is_json else simple.project_html
+        return render(project, self._catalogue.files(project), self._marks.of(project), base)
+
+    def _drop(self, key: Key) -> None:
+        page = self._pages.pop(key, None)
+        self._whole.pop(key, None)
+        self._bytes -= page.size if page else 0
+
+    def _keep(self, key: Key, page: Page) -> None:
+        self._pages[key] = self._whole[key] = page
+        self._bytes += page.size
+        while self._bytes > self._max_bytes and self._whole:
+            _, oldest = self._whole.popitem(last=False)
+            self._bytes -= oldest.squeeze()
+        while self._bytes > self._max_bytes and self._pages:
+            _, oldest = self._pages.popitem(last=False)
+            self._bytes -= oldest.size
+
+
+def answer(environ: dict[str, Any], page: Page, form: Format, *, zipped: bool, private: bool) -> Answer:
+    """Return the answer with a page: 304 when the client has it already.
+
+    Clients may keep a page, but have to ask each time whether it is still current: an upload is seen in the
+    next request (RFC 9111, section 5.2.2.4).
+    """
+    etag = page.etag(form, zipped=zipped)
+    headers: list[Header] = [
+        ("ETag", etag),
+        ("Vary", "Accept, Accept-Encoding"),
+        ("Cache-Control", "private, no-cache" if private else "no-cache"),
+    ]
+    if is_unchanged(environ, etag):
+        return Answer("304 Not Modified", headers, [])
+    content = page.gzipped if zipped else page.content
+    headers += [("Content-Type", form.content_type), ("Content-Length", str(len(content)))]
+    if zipped:
+        headers.append(("Content-Encoding", "gzip"))
+    return Answer("200 OK", headers, [content])

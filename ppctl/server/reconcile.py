@@ -1,0 +1,261 @@
+"""Bringing the catalogue in line with the disk: what has come, gone or changed by hand.
+
+For one thread, that of the watching worker (see ppctl.server.watch).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+
+from ppctl.server import names, scan
+from ppctl.server.catalogue import Catalogue
+from ppctl.server.changes import Entry
+from ppctl.server.digest import Examination, examine
+from ppctl.server.scan import Stamp
+
+log = logging.getLogger("ppctl.server.watch")
+
+LARGE = 8 << 20
+"""A file from this size on is read in steps, when no smaller one is waiting."""
+
+SETTLED_SECONDS = 0.5
+"""A file that is found without a note from the kernel may still be being written for so long."""
+
+SECOND_LOOK_SECONDS = 5.0
+"""Without notes from the kernel, a file is looked at again so long after it was found."""
+
+_STEP = 16 << 20
+_BATCH = 64
+_PAUSE_EVERY = 500
+
+
+class Reconciler:
+    """What is known to be different, and the work that is left."""
+
+    def __init__(self, catalogue: Catalogue, clock: Callable[[], float] = time.monotonic) -> None:
+        self._catalogue = catalogue
+        self._root = catalogue.packages
+        self._clock = clock
+        self._small: OrderedDict[str, None] = OrderedDict()
+        self._large: OrderedDict[str, None] = OrderedDict()
+        self._unsettled = _Later(SETTLED_SECONDS, clock)
+        self._second_look = _Later(SECOND_LOOK_SECONDS, clock)
+        self._unreadable: set[str] = set()
+        self._reading: Examination | None = None
+        self._without_hash = True
+        self.has_notes = True
+
+    def check(self, paths: Iterable[str], changed: Iterable[str] = ()) -> None:
+        """Compare files with the catalogue. Those in `changed` are read in any case."""
+        entries: list[Entry] = []
+        gone: list[str] = []
+        forced = set(changed)
+        for path in {**dict.fromkeys(paths), **dict.fromkeys(forced)}:
+            if names.parse(path) is None:
+                continue
+            found = scan.look(self._root / path)
+            if found is None:
+                gone.append(path)
+            elif path in forced or not self._is_known(path, found, entries):
+                self._queue(path, found)
+        # First what has come: of a file that has been moved, the hash is still known.
+        if entries:
+            self._catalogue.put(entries)
+        if gone:
+            self._forget(gone)
+
+    def check_directory(self, directory: str, *, quick: bool = False) -> Iterator[None]:
+        """Compare a directory, without those in it, with the catalogue; yields where there may be a pause.
+
+        `quick` looks for names that have come or gone only.
+        """
+        known = self._catalogue.stamps(directory)
+        new: list[str] = []
+        try:
+            for number, (name, entry) in enumerate(scan.files(self._root, directory)):
+                stamp = known.pop(name, None)
+                if stamp is None or (not quick and _differs(entry, stamp)):
+                    new.append(scan.join(directory, name))
+                if number % _PAUSE_EVERY == _PAUSE_EVERY - 1:
+                    yield
+        except (FileNotFoundError, NotADirectoryError):
+            if not directory:
+                return  # all of it has gone: a mount, or a move; not for good
+        except OSError as e:
+            log.warning("%s cannot be read: %s", directory or ".", e)
+            return
+        self._check_settled(new)
+        self.check(scan.join(directory, name) for name in known)
+
+    def check_all(self) -> Iterator[None]:
+        """Compare everything; yields where there may be a pause."""
+        seen = set()
+        for directory in scan.directories(self._root):
+            seen.add(directory)
+            yield from self.check_directory(directory)
+        for directory in self._catalogue.directories():
+            if directory not in seen:
+                yield from self.check_directory(directory)
+        self._without_hash = True
+
+    def work(self, seconds: float) -> bool:
+        """Read waiting files for about so long. Returns whether more are waiting now."""
+        until = self._clock() + seconds
+        self._check_later()
+        entries: list[Entry] = []
+        while self._small and self._clock() < until and len(entries) < _BATCH:
+            path, _ = self._small.popitem(last=False)
+            entry = self._examine(path)
+            if entry:
+                entries.append(entry)
+        if not self._small and self._clock() < until:
+            entries += self._read_large()
+        if entries:
+            self._catalogue.put(entries)
+        if not self._small and not self._large and not self._reading and self._without_hash:
+            self._take_without_hash()
+        return bool(self._small or self._large or self._reading)
+
+    def next_check(self) -> float | None:
+        """Return in how many seconds a file wants to be looked at again; None for none."""
+        times = [
+            found for later in (self._unsettled, self._second_look) if (found := later.next()) is not None
+        ]
+        return min(times) if times else None
+
+    def close(self) -> None:
+        """Give up what is being read."""
+        if self._reading:
+            self._reading.close()
+        self._reading = None
+
+    def _is_known(self, path: str, found: Stamp, entries: list[Entry]) -> bool:
+        """Return whether the hash of a file is known, perhaps under another name."""
+        file = self._catalogue.file(path)
+        if file and file.sha256 and file.stamp == found:
+            return True
+        same = self._catalogue.same_content(found)
+        if same and not file:
+            entries.append(replace(same, path=path))
+            return True
+        return False
+
+    def _queue(self, path: str, found: Stamp) -> None:
+        self._unreadable.discard(path)
+        self._unsettled.drop(path)
+        if not self.has_notes:
+            self._second_look.add(path)  # nobody will tell when its writer has finished
+        (self._large if found.size >= LARGE else self._small)[path] = None
+
+    def _check_settled(self, paths: Iterable[str]) -> None:
+        """Check files, but those that were written a moment ago only later: perhaps they are not complete."""
+        now = time.time()
+        settled = []
+        for path in paths:
+            found = scan.look(self._root / path)
+            is_fresh = found and abs(now - found.mtime_ns / 1e9) < SETTLED_SECONDS
+            if found and is_fresh and not self._catalogue.same_content(found):
+                self._unsettled.add(path)
+            else:
+                settled.append(path)
+        self.check(settled)
+
+    def _check_later(self) -> None:
+        due = [*self._unsettled.take_due(), *self._second_look.take_due()]
+        if due:
+            self._check_settled(due)
+
+    def _examine(self, path: str) -> Entry | None:
+        try:
+            entry = examine(self._root, path)
+        except OSError as e:
+            self._not_readable(path, e)
+            return None
+        if entry is None:
+            self._unsettled.add(path)
+        return entry
+
+    def _read_large(self) -> list[Entry]:
+        if self._reading is None and not self._large:
+            return []
+        path = self._reading.path if self._reading else self._large.popitem(last=False)[0]
+        try:
+            self._reading = self._reading or Examination(self._root, path)
+            if not self._reading.read(_STEP):
+                return []
+            entry = self._reading.finish()
+        except OSError as e:
+            self.close()
+            self._not_readable(path, e)
+            return []
+        self._reading = None
+        if entry is None:
+            self._unsettled.add(path)
+        return [entry] if entry else []
+
+    def _not_readable(self, path: str, error: OSError) -> None:
+        if scan.look(self._root / path) is None:
+            self._forget([path])
+            return
+        log.warning("%s cannot be read: %s", path, error)
+        self._unreadable.add(path)
+
+    def _take_without_hash(self) -> None:
+        """Queue files that a new catalogue knows by their names only."""
+        found = self._catalogue.without_hash(_BATCH + len(self._unreadable))
+        found = [path for path in found if path not in self._unreadable]
+        self._without_hash = bool(found)
+        for path in found:
+            stamp = scan.look(self._root / path)
+            if stamp:
+                self._queue(path, stamp)
+            else:
+                self._forget([path])
+
+    def _forget(self, paths: list[str]) -> None:
+        for path in paths:
+            self._small.pop(path, None)
+            self._large.pop(path, None)
+        for start in range(0, len(paths), _BATCH):
+            self._catalogue.remove(paths[start : start + _BATCH])
+
+
+class _Later:
+    """Paths that want to be looked at so many seconds after they were added."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._seconds = seconds
+        self._clock = clock
+        self._due: OrderedDict[str, float] = OrderedDict()
+
+    def add(self, path: str) -> None:
+        """Add a path, unless it is there."""
+        self._due.setdefault(path, self._clock() + self._seconds)
+
+    def drop(self, path: str) -> None:
+        """Forget a path."""
+        self._due.pop(path, None)
+
+    def next(self) -> float | None:
+        """Return in how many seconds the first one is due; None when there is none."""
+        first = next(iter(self._due.values()), None)
+        return None if first is None else max(0.0, first - self._clock())
+
+    def take_due(self) -> list[str]:
+        """Return those that are due, and forget them."""
+        found = []
+        while self.next() == 0.0:
+            found.append(self._due.popitem(last=False)[0])
+        return found
+
+
+def _differs(entry: os.DirEntry[str], known: Stamp) -> bool:
+    with suppress(OSError):
+        return scan.stamp(entry.stat()) != known
+    return True

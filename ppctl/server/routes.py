@@ -1,0 +1,143 @@
+"""The routes that are answered before pypiserver is asked: pages and files, which it would scan for.
+
+Everything else goes on to pypiserver: uploads, redirects of names that are not normalised, search, the other
+JSON. So its behaviour stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import parse_qs, quote
+
+from ppctl.server import negotiate, pages, simple
+from ppctl.server.access import Access
+from ppctl.server.answers import Answer, Header, plain
+from ppctl.server.catalogue import Catalogue
+from ppctl.server.downloads import Downloads
+from ppctl.server.names import normalize
+from ppctl.server.negotiate import Format
+from ppctl.server.pages import INDEX, Page, Pages
+
+Environ = dict[str, Any]
+StartResponse = Callable[..., Any]
+Application = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+_SIMPLE = "/simple/"
+_PACKAGES = "/packages/"
+
+
+class Routes:
+    """A WSGI application (PEP 3333) in front of `application`."""
+
+    def __init__(
+        self,
+        application: Application,
+        catalogue: Catalogue,
+        rendered: Pages,
+        downloads: Downloads,
+        access: Access,
+        *,
+        fallback_url: str | None,
+    ) -> None:
+        self._application = application
+        self._catalogue = catalogue
+        self._pages = rendered
+        self._downloads = downloads
+        self._access = access
+        self._fallback_url = fallback_url
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request."""
+        found = self._answer(environ) if environ["REQUEST_METHOD"] in ("GET", "HEAD") else None
+        if found is None:
+            return self._application(environ, start_response)
+        start_response(found.status, found.headers)
+        return found.content
+
+    def _answer(self, environ: Environ) -> Answer | None:
+        path: str = environ["PATH_INFO"]
+        if path.startswith(_SIMPLE):
+            return self._simple(environ, _text(path[len(_SIMPLE) :]))
+        if path == _PACKAGES:
+            return self._access.refuse(environ, "list") or self._list(environ)
+        if path.startswith(_PACKAGES):
+            refused = self._access.refuse(environ, "download")
+            return refused or self._downloads.answer(
+                environ, _text(path[len(_PACKAGES) :]), zipped=_accepts_gzip(environ)
+            )
+        return None
+
+    def _simple(self, environ: Environ, path: str) -> Answer | None:
+        """Answer with the page of all projects ("") or of one; None for what pypiserver answers."""
+        if path and (path[-1] != "/" or path.index("/") != len(path) - 1 or path == "/"):
+            return None
+        refused = self._access.refuse(environ, "list")
+        if refused:
+            return refused
+        project = path[:-1]
+        if project != normalize(project):
+            return None
+        form = _format(environ)
+        page = self._page(environ, project or INDEX, form or Format.HTML)
+        if page is None:
+            return self._unknown(environ, project)
+        if form is None:
+            offered = ", ".join(known.value for known in Format)
+            return plain(406, f"Available: {offered}", ("Vary", "Accept"))
+        private = not self._access.is_public("list")
+        return pages.answer(environ, page, form, zipped=_accepts_gzip(environ), private=private)
+
+    def _unknown(self, environ: Environ, project: str) -> Answer:
+        """Answer for a project that is not here, as pypiserver does."""
+        if self._fallback_url is None:
+            return plain(404, f"Not Found ({project} does not exist)")
+        status = "302 Found" if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" else "303 See Other"
+        url = f"{self._fallback_url.rstrip('/')}/{quote(project)}/"
+        return Answer(status, [("Location", url), ("Content-Length", "0")], [])
+
+    def _page(self, environ: Environ, project: str, form: Format) -> Page | None:
+        mounted = _mounted(environ)
+        if mounted is None:
+            return self._pages.get(project, is_json=form.is_json)
+        return self._pages.render(project, is_json=form.is_json, base=mounted)
+
+    def _list(self, environ: Environ) -> Answer:
+        """Answer with the page of all files."""
+        headers: list[Header] = [("Content-Type", Format.HTML.content_type), ("Cache-Control", "no-cache")]
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return Answer("200 OK", headers, [])
+        mounted = _mounted(environ)
+        base = environ.get("SCRIPT_NAME", "") if mounted is None else mounted
+        return Answer("200 OK", headers, simple.packages_html(self._catalogue.all_files(), base))
+
+
+def _text(path: str) -> str:
+    """Return a part of a path as text: WSGI gives its bytes as if they were Latin-1."""
+    return path if path.isascii() else path.encode("latin-1").decode("utf-8", "replace")
+
+
+def _format(environ: Environ) -> Format | None:
+    """Return the format that the client wants, None when there is no such one."""
+    query = environ.get("QUERY_STRING", "")
+    if "format=" in query:
+        named = parse_qs(query, max_num_fields=100).get("format")
+        if named:
+            return negotiate.by_name(named[-1])
+    return negotiate.by_accept(environ.get("HTTP_ACCEPT", ""))
+
+
+def _accepts_gzip(environ: Environ) -> bool:
+    return negotiate.accepts_gzip(environ.get("HTTP_ACCEPT_ENCODING", ""))
+
+
+def _mounted(environ: Environ) -> str | None:
+    """Return the path under which a proxy shows the index, if it says so as pypiserver understands it.
+
+    pypiserver takes what follows a `/` in X-Forwarded-Host for a prefix. None: as the settings say.
+    """
+    host, slash, prefix = environ.get("HTTP_X_FORWARDED_HOST", "").partition("/")
+    if not slash or not host:
+        return None
+    prefix = prefix.strip("/")
+    return (f"/{prefix}" if prefix else "") + str(environ.get("SCRIPT_NAME", ""))

@@ -1,0 +1,179 @@
+"""The pages of the simple API as HTML (PEP 503) and JSON (PEP 691), version 1.4 of the API.
+
+Pure: what is known goes in, bytes come out. The HTML has pypiserver's form and links, and besides them what
+newer standards have added: PEP 592 (yanked), 629 (version), 658 and 714 (metadata), 700 (versions, size,
+time), 792 (status), requires-python.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime, timedelta, timezone
+from html import escape
+from typing import Any
+from urllib.parse import quote
+
+from packaging.version import InvalidVersion, Version
+
+from ppctl.server.catalogue import File
+from ppctl.server.marks import Marks
+
+API_VERSION = "1.4"
+
+_SIGNATURE = ".asc"
+# What a path may contain as it is (RFC 3986, section 3.3): such links look like pypiserver's.
+_SAFE = "/!$&'()*+,;=:@~"
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+_LAST = datetime(9999, 12, 31, tzinfo=timezone.utc)
+
+_HEAD = f"""<!DOCTYPE html>
+<html lang="en">
+    <head>
+        <meta charset="utf-8">
+        <meta name="viewport" content="width=device-width, initial-scale=1">
+        <meta name="pypi:repository-version" content="{API_VERSION}">
+"""
+_TITLE = """        <title>{0}</title>
+    </head>
+    <body>
+        <h1>{0}</h1>
+"""
+_END = """    </body>
+</html>
+"""
+
+
+def project_html(project: str, files: Sequence[File], marks: Marks, base: str) -> bytes:
+    """Return the page of a project; `base` is the path under which the index is mounted."""
+    status = ""
+    if marks.status:
+        status = _meta("project-status", marks.status)
+        status += _meta("project-status-reason", marks.reason) if marks.reason else ""
+    signed = _signed(files)
+    links = "".join(_link(file, marks, base, signed) for file in _offered(files, marks))
+    return f"{_HEAD}{status}{_TITLE.format(escape(f'Links for {project}'))}{links}{_END}".encode()
+
+
+def project_json(project: str, files: Sequence[File], marks: Marks, base: str) -> bytes:
+    """Return the same as JSON."""
+    signed = _signed(files)
+    offered = [file for file in _offered(files, marks) if not file.name.endswith(_SIGNATURE)]
+    status = {"status": marks.status or "active"}
+    if marks.reason and marks.status:
+        status["reason"] = marks.reason
+    return _json(
+        {
+            "meta": {"api-version": API_VERSION},
+            "name": project,
+            "project-status": status,
+            "versions": _versions(offered),
+            "files": [_file(file, marks, base, signed) for file in offered],
+        }
+    )
+
+
+def index_html(projects: Iterable[str]) -> bytes:
+    """Return the page of all projects."""
+    links = "".join(
+        f'                <a href="{escape(quote(name, safe=_SAFE))}/">{escape(name)}</a><br>\n'
+        for name in projects
+    )
+    return f"{_HEAD}{_TITLE.format('Simple Index')}{links}{_END}".encode()
+
+
+def index_json(projects: Iterable[str]) -> bytes:
+    """Return the same as JSON."""
+    return _json({"meta": {"api-version": API_VERSION}, "projects": [{"name": name} for name in projects]})
+
+
+def packages_html(files: Iterable[File], base: str) -> Iterator[bytes]:
+    """Yield the page of all files, piece by piece: it is as long as the index is large."""
+    yield f"{_HEAD}{_TITLE.format('Index of packages')}".encode()
+    lines: list[str] = []
+    for file in files:
+        lines.append(f'            <a href="{escape(url(file, base))}">{escape(file.path)}</a><br>\n')
+        if len(lines) == 200:
+            yield "".join(lines).encode()
+            lines.clear()
+    yield ("".join(lines) + _END).encode()
+
+
+def url(file: File, base: str) -> str:
+    """Return the link to a file, with its hash (PEP 503)."""
+    digest = f"#sha256={file.sha256}" if file.sha256 else ""
+    return f"{base}/packages/{quote(file.path, safe=_SAFE)}{digest}"
+
+
+def _offered(files: Iterable[File], marks: Marks) -> Iterable[File]:
+    # PEP 792: a quarantined project has no files for clients.
+    return () if marks.status == "quarantined" else files
+
+
+def _meta(name: str, content: str) -> str:
+    return f'        <meta name="pypi:{name}" content="{escape(content)}">\n'
+
+
+def _link(file: File, marks: Marks, base: str, signed: set[str]) -> str:
+    attributes = [f'href="{escape(url(file, base))}"']
+    if file.requires_python:
+        attributes.append(f'data-requires-python="{escape(file.requires_python)}"')
+    if file.metadata_sha256 and file.metadata_listed:
+        # By both names: the second is what older clients look for (PEP 714).
+        attributes += [
+            f'{name}="sha256={file.metadata_sha256}"'
+            for name in ("data-core-metadata", "data-dist-info-metadata")
+        ]
+    if file.release in marks.yanked:
+        attributes.append(f'data-yanked="{escape(marks.yanked[file.release])}"')
+    if file.path in signed:
+        attributes.append('data-gpg-sig="true"')
+    return f"            <a {' '.join(attributes)}>{escape(file.name)}</a><br>\n"
+
+
+def _file(file: File, marks: Marks, base: str, signed: set[str]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "filename": file.name,
+        "url": url(file, base).partition("#")[0],
+        "hashes": {"sha256": file.sha256} if file.sha256 else {},
+        "size": file.size,
+        "upload-time": _time(file.mtime_ns),
+    }
+    if file.requires_python:
+        found["requires-python"] = file.requires_python
+    if file.metadata_sha256 and file.metadata_listed:
+        found["core-metadata"] = found["dist-info-metadata"] = {"sha256": file.metadata_sha256}
+    if file.release in marks.yanked:
+        found["yanked"] = marks.yanked[file.release] or True
+    if file.path in signed:
+        found["gpg-sig"] = True
+    return found
+
+
+def _signed(files: Iterable[File]) -> set[str]:
+    """Return the paths of the files that have a signature beside them."""
+    return {file.path.removesuffix(_SIGNATURE) for file in files if file.name.endswith(_SIGNATURE)}
+
+
+def _versions(files: Iterable[File]) -> list[str]:
+    return sorted({file.release for file in files if file.release}, key=_version_key)
+
+
+def _version_key(release: str) -> tuple[bool, Version | str]:
+    try:
+        return True, Version(release)
+    except InvalidVersion:
+        return False, release
+
+
+def _time(mtime_ns: int) -> str:
+    """Return a time as PEP 700 wants it; one that no calendar knows becomes the nearest that does."""
+    try:
+        found = _EPOCH + timedelta(microseconds=max(0, mtime_ns) // 1000)
+    except OverflowError:
+        found = _LAST
+    return found.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _json(data: dict[str, Any]) -> bytes:
+    return json.dumps(data, separators=(",", ":")).encode()

@@ -1,0 +1,406 @@
+"""The settings of one index: what `ppctl.yml` may say, stated once.
+
+The sample file (`ppctl init`), the JSON schema (`ppctl schema`), the reference page and every error
+message come from the structs in this module.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from ppctl.errors import UsageError
+
+
+class ManagerName(str, Enum):
+    """What keeps the workers alive."""
+
+    AUTO = "auto"
+    SUPERVISOR = "supervisor"
+    SYSTEMD = "systemd"
+
+
+class Mode(str, Enum):
+    """Whose index it is: one user's, or the machine's."""
+
+    EMBEDDED = "embedded"
+    SYSTEM = "system"
+
+
+class Action(str, Enum):
+    """What can need a login."""
+
+    LIST = "list"
+    DOWNLOAD = "download"
+    UPLOAD = "upload"
+
+
+class Upstream(str, Enum):
+    """What happens when a project is not in this index."""
+
+    NONE = "none"
+    REDIRECT = "redirect"
+
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+_NAME = r"^[a-z][a-z0-9-]{0,31}$"
+_ACCOUNT = r"^[a-z_][a-z0-9_-]{0,31}$"
+_SIZE = r"^[1-9][0-9]*(kB|MB|GB)$"
+_VERSION = r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$"
+_PREFIX = r"^(/[A-Za-z0-9._~-]+)*$"
+_URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
+
+
+class Password(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """How passwords are stored."""
+
+    bcrypt_cost: Annotated[
+        int, Meta(ge=10, le=16, description="Cost of the bcrypt hashes; one more doubles the time.")
+    ] = 12
+
+
+class Logs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Log files (manager supervisor; under systemd the journal keeps the logs)."""
+
+    max_size: Annotated[
+        str, Meta(pattern=_SIZE, description="A log file is rotated at this size (kB, MB or GB).")
+    ] = "10MB"
+    keep: Annotated[int, Meta(ge=0, le=100, description="How many rotated files are kept.")] = 5
+
+
+class Server(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The programs that the workers run, and where they are installed from."""
+
+    versions: Annotated[
+        dict[str, Annotated[str, Meta(pattern=_VERSION)]],
+        Meta(
+            description="Pinned versions of the server's packages, e.g. `pypiserver: 2.4.2`. "
+            "Without them the versions that this ppctl was tested with, checked by hash."
+        ),
+    ] = field(default_factory=dict)
+    python: Annotated[
+        str,
+        Meta(description="The releases' Python: a version such as 3.12, or a path. Default: ppctl's."),
+    ] = ""
+    index_url: Annotated[
+        str, Meta(description="Install the server's packages from this index instead of the default one.")
+    ] = ""
+    find_links: Annotated[
+        str, Meta(description="Install the server's packages from this directory, and from nowhere else.")
+    ] = ""
+    keep_releases: Annotated[int, Meta(ge=1, le=50, description="How many releases are kept.")] = 3
+
+
+class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Settings of one private package index."""
+
+    name: Annotated[
+        str,
+        Meta(
+            pattern=_NAME,
+            description="Name of the index, unique on its machine: names units, links and client sections.",
+        ),
+    ] = "pypi"
+    host: Annotated[
+        str,
+        Meta(
+            min_length=1, description="Address to listen on. 127.0.0.1: this machine only; 0.0.0.0: everyone."
+        ),
+    ] = "127.0.0.1"
+    port: Annotated[Port, Meta(description="Port to listen on.")] = 3141
+    manager: Annotated[
+        ManagerName,
+        Meta(
+            description="What keeps the workers alive. auto: supervisor, or in system mode systemd where "
+            "supervisor is not installed."
+        ),
+    ] = ManagerName.AUTO
+    mode: Annotated[
+        Mode,
+        Meta(description="embedded: belongs to one user, no root needed. system: belongs to the machine."),
+    ] = Mode.EMBEDDED
+    account: Annotated[
+        str, Meta(pattern=_ACCOUNT, description="System mode: the service account that the workers run as.")
+    ] = "pypi"
+    workers: Annotated[
+        int, Meta(ge=2, le=64, description="Server processes. Two or more, so that restarts lose no request.")
+    ] = 2
+    threads: Annotated[int, Meta(ge=1, le=256, description="Threads of each worker.")] = 8
+    stop_timeout: Annotated[
+        int,
+        Meta(ge=1, le=3600, description="Seconds that a stopping worker has to finish transfers in flight."),
+    ] = 60
+    login: Annotated[frozenset[Action], Meta(description="What needs a login: list, download, upload.")] = (
+        frozenset({Action.UPLOAD})
+    )
+    upstream: Annotated[
+        Upstream,
+        Meta(
+            description="When a project is not here. none: 404. redirect: send the client to upstream_url "
+            "(invites dependency confusion)."
+        ),
+    ] = Upstream.NONE
+    upstream_url: Annotated[
+        str, Meta(pattern=_URL, description="The simple index that `upstream: redirect` sends clients to.")
+    ] = "https://pypi.org/simple/"
+    overwrite: Annotated[bool, Meta(description="Whether an upload may replace a file that is there.")] = (
+        False
+    )
+    url_prefix: Annotated[
+        str,
+        Meta(pattern=_PREFIX, description="Path under which a reverse proxy shows the index, e.g. /pypi."),
+    ] = ""
+    public_url: Annotated[
+        str,
+        Meta(
+            description="What clients type, e.g. https://pypi.example.com. Default: from host, port, prefix."
+        ),
+    ] = ""
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="Addresses or networks of reverse proxies whose X-Forwarded-* headers are believed."
+        ),
+    ] = ("127.0.0.1", "::1")
+    password: Annotated[Password, Meta(description="How passwords are stored.")] = Password()
+    logs: Annotated[Logs, Meta(description="Log files (supervisor).")] = Logs()
+    server: Annotated[Server, Meta(description="The server's programs.")] = field(default_factory=Server)
+
+    @property
+    def address(self) -> str:
+        """The IP address to listen on."""
+        return "127.0.0.1" if self.host == "localhost" else self.host
+
+    @property
+    def url(self) -> str:
+        """The URL of the index as clients type it, without a trailing slash."""
+        if self.public_url:
+            return self.public_url.rstrip("/")
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104
+        if ":" in host:
+            host = f"[{host}]"
+        return f"http://{host}:{self.port}{self.url_prefix}"
+
+    @property
+    def simple_url(self) -> str:
+        """The URL that pip and uv take as their index."""
+        return f"{self.url}/simple/"
+
+    @property
+    def upload_url(self) -> str:
+        """The URL that twine takes as its repository."""
+        return f"{self.url}/"
+
+
+_KEYS = {field.name for field in msgspec.structs.fields(Settings)}
+
+
+def load(path: Path, content: bytes | None) -> Settings:
+    """Return the settings in `content`, the bytes of the file `path`.
+
+    Raises UsageError naming the file, the key and the accepted values.
+    """
+    if content is None:
+        raise UsageError(f"{path}: there is no such file", f"create it: ppctl init -C {path.parent}")
+    import yaml
+
+    try:
+        data = yaml.load(content.decode("utf-8"), Loader=_strict_loader())  # noqa: S506 - a SafeLoader
+    except UnicodeDecodeError as e:
+        raise UsageError(f"{path}: not UTF-8 text (byte {e.start})") from e
+    except yaml.YAMLError as e:
+        raise UsageError(f"{path}: not valid YAML: {_yaml_problem(e)}") from e
+    except ValueError as e:  # a date that is none
+        raise UsageError(f"{path}: not valid YAML: {e}", "write it in quotes if it is text") from e
+    except RecursionError as e:
+        raise UsageError(f"{path}: not valid YAML: nested too deeply") from e
+    return from_data(data if data is not None else {}, str(path))
+
+
+def from_data(data: Any, where: str) -> Settings:
+    """Return the settings made of plain `data`; errors name `where` and the key. Raises UsageError."""
+    if not isinstance(data, dict):
+        raise UsageError(f"{where}: expected keys and values, such as `port: 3141`")
+    _check_texts(data, where)
+    # `server:` with everything under it commented out: YAML says null, and the operator means the defaults.
+    given = {key: value for key, value in data.items() if value is not None or key not in _KEYS}
+    try:
+        settings = msgspec.convert(given, Settings)
+    except msgspec.ValidationError as e:
+        raise UsageError(f"{where}: {_explain(e)}", "`ppctl schema` shows every key") from e
+    _check(settings, where)
+    return settings
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema (2020-12) of `ppctl.yml`."""
+    schema = msgspec.json.schema(Settings)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _strict_loader() -> Any:
+    """Return a SafeLoader that refuses a key given twice: YAML would silently take the last one."""
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        pass
+
+    def mapping(loader: Any, node: Any) -> dict[Any, Any]:
+        seen = []
+        for key_node, _ in node.value:
+            key = loader.construct_object(key_node)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key `{key}` is given twice", key_node.start_mark
+                )
+            seen.append(key)
+        return dict(yaml.SafeLoader.construct_mapping(loader, node, deep=True))
+
+    Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    return Loader
+
+
+def _yaml_problem(error: Any) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"{problem} (line {mark.line + 1}, column {mark.column + 1})" if mark else problem
+
+
+def _explain(error: msgspec.ValidationError) -> str:
+    """Turn msgspec's message into `key.path: what is wrong (accepted values)`."""
+    text, _, path = str(error).partition(" - at `")
+    path = path.rstrip("`").removeprefix("$").lstrip(".")
+    path = re.sub(r"\[(\d+)\]", r".\1", path).replace("[...]", "")
+    unknown = re.match(r"Object contains unknown field `(.*)`", text)
+    if unknown:
+        key = f"{path}.{unknown[1]}" if path else unknown[1]
+        return f"{key}: no such key{_suggestion(unknown[1], path)}"
+    quotes = ' (text is written in quotes, such as "3.10")' if text == "Expected `str`, got `float`" else ""
+    return f"{path or 'settings'}: {_plain(text)}{_accepted(path)}{quotes}"
+
+
+def _plain(text: str) -> str:
+    text = text.replace("`", "")
+    for old, new in (
+        ("Expected str matching regex", "expected text of the form"),
+        ("Expected", "expected"),
+        ("Invalid enum value", "not an accepted value:"),
+        (" int", " a whole number"),
+        (" str", " text"),
+        (" bool", " true or false"),
+        (" object", " keys and values"),
+        (" array", " a list"),
+        (" float", " a number"),
+        (" null", " nothing"),
+    ):
+        text = text.replace(old, new)
+    return text
+
+
+def _field_at(path: str) -> Any:
+    """Return the schema of the key at `path`, following lists and nested structs; None if unknown."""
+    schema = json_schema()
+    definitions = schema["$defs"]
+    node: Any = {"$ref": "#/$defs/Settings"}
+    for part in path.split("."):
+        node = _resolve(node, definitions)
+        if part.isdigit():
+            node = node.get("items") or node.get("additionalProperties")
+        else:
+            node = node.get("properties", {}).get(part)
+        if node is None:
+            return None
+    return _resolve(node, definitions)
+
+
+def _resolve(node: Any, definitions: dict[str, Any]) -> Any:
+    for ref in [node.get("$ref"), *(option.get("$ref") for option in node.get("anyOf", []))]:
+        if ref:
+            return definitions[ref.rsplit("/", 1)[1]]
+    return node
+
+
+def _accepted(path: str) -> str:
+    node = _field_at(path) if path else None
+    if not node:
+        return ""
+    node = node.get("items", node)
+    if "$ref" in node:
+        node = _resolve(node, json_schema()["$defs"])
+    if "enum" in node:
+        return f" (accepted: {', '.join(node['enum'])})"
+    if "minimum" in node and "maximum" in node:
+        return f" (accepted: {node['minimum']} to {node['maximum']})"
+    return ""
+
+
+def _suggestion(key: str, path: str) -> str:
+    import difflib
+
+    node = json_schema()["$defs"]["Settings"] if not path else _field_at(path)
+    known = list((node or {}).get("properties", {}))
+    close = difflib.get_close_matches(key, known, n=1)
+    return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(known)})"
+
+
+def _check_texts(node: Any, where: str, path: str = "") -> None:
+    """Check what no pattern sees: `$` lets a line end pass, and keys may be numbers. Raises UsageError."""
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        if isinstance(node, dict) and not isinstance(key, str):
+            raise UsageError(f"{where}: {path}{key}: keys are text", "`ppctl schema` shows every key")
+        _check_texts(value, where, f"{path}{key}.")
+    if isinstance(node, str) and not node.isprintable():
+        raise UsageError(f"{where}: {path.rstrip('.')}: there are control characters in {node!r}")
+
+
+def _check(settings: Settings, where: str) -> None:
+    """Check what one key alone cannot tell. Raises UsageError."""
+    if not _is_address(settings.host):
+        raise UsageError(
+            f"{where}: host: {settings.host!r} is not an IP address (nor localhost)",
+            "127.0.0.1 for this machine only, 0.0.0.0 for every network; names go into public_url",
+        )
+    for number, proxy in enumerate(settings.trusted_proxies):
+        if not _is_network(proxy):
+            raise UsageError(
+                f"{where}: trusted_proxies.{number}: {proxy!r} is neither an IP address nor a network",
+                "for example 192.0.2.7 or 192.0.2.0/24",
+            )
+    if settings.public_url and not re.match(_URL, settings.public_url):
+        raise UsageError(
+            f"{where}: public_url: expected http:// or https://, a host and a path, no login in it"
+        )
+    if settings.server.index_url and not re.match(r"^(https?|file)://[^\s@]+$", settings.server.index_url):
+        raise UsageError(
+            f"{where}: server.index_url: expected http:// or https://, a host and a path, no login in it",
+            "a login for it goes into ~/.netrc",
+        )
+    if settings.server.index_url and settings.server.find_links:
+        raise UsageError(f"{where}: server: index_url and find_links exclude each other")
+    if settings.server.find_links and not Path(settings.server.find_links).is_absolute():
+        raise UsageError(f"{where}: server.find_links: expected an absolute path")
+    for package in settings.server.versions:
+        if not re.match(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", package):
+            raise UsageError(f"{where}: server.versions.{package}: not a normalized package name (PEP 503)")
+    if settings.account == "root":
+        raise UsageError(f"{where}: account: the workers must not run as root", "leave it out: pypi")
+
+
+def _is_address(host: str) -> bool:
+    # No network, and no scope (fe80::1%eth0): % means something else to both managers.
+    return host == "localhost" or (not set("/%") & set(host) and _is_network(host))
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True

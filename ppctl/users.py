@@ -1,0 +1,312 @@
+"""The users of an index: the only writer of its `htpasswd`.
+
+Every change happens under the users' lock as one atomic replacement, and is in the audit log before it
+is in the file: there is no change without a line. Lines that are not understood, comments and the order
+survive byte for byte. The server notices the new file by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import re
+import secrets
+import string
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from ppctl import audit
+from ppctl.errors import PpctlError, UsageError
+from ppctl.host import Host
+from ppctl.index import Index
+from ppctl.output import printable
+from ppctl.server import htpasswd
+from ppctl.server.htpasswd import DISABLED_MARK
+
+_ALPHABET = string.ascii_letters + string.digits
+_GENERATED_LENGTH = 24  # 62 ** 24: more than 2 ** 142
+
+
+_MAX_BCRYPT_COST = 16  # as in the settings; checking a hash of cost 31 would keep a worker busy for days
+_SHAPES = {
+    "sha256-crypt": re.compile(r"\$5\$(rounds=\d{4,6}\$)?[^$:\s]{0,16}\$[./A-Za-z0-9]{43}"),
+    "sha512-crypt": re.compile(r"\$6\$(rounds=\d{4,6}\$)?[^$:\s]{0,16}\$[./A-Za-z0-9]{86}"),
+    "apr1": re.compile(r"\$apr1\$[^$:\s]{0,8}\$[./A-Za-z0-9]{22}"),
+    "md5-crypt": re.compile(r"\$1\$[^$:\s]{0,8}\$[./A-Za-z0-9]{22}"),
+    "sha1": re.compile(r"\{SHA\}[A-Za-z0-9+/]{27}="),
+}
+
+
+@dataclass(frozen=True)
+class User:
+    """A user as the file has it; `scheme` is how the password is hashed. The hash stays out of `repr`."""
+
+    name: str
+    scheme: str
+    weak: bool
+    disabled: bool
+    hash: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One change of one user, as the audit log names it. `hash`: what the file is to have; None: no user."""
+
+    action: str
+    name: str
+    hash: str | None = field(default=None, repr=False)
+    detail: str = ""
+
+
+class _File:
+    """The parsed `htpasswd` while the lock is held."""
+
+    def __init__(self, lines: list[htpasswd.Line]) -> None:
+        self.lines = lines
+
+    def by_name(self) -> dict[str, htpasswd.Line]:
+        return htpasswd.users(self.lines)
+
+    def require(self, name: str) -> htpasswd.Line:
+        known = self.by_name()
+        if name not in known:
+            raise no_such_user(name, list(known))
+        return known[name]
+
+    def put(self, name: str, hash: str) -> None:
+        """Set the user's hash on the user's own line; a new user goes to the end.
+
+        Further lines of the same user go: an old password must not outlive its change.
+        """
+        try:
+            made = htpasswd.entry(name, hash)
+        except ValueError as e:
+            raise PpctlError(f"{printable(name)}: {e}", f"set a new password: ppctl passwd {name}") from e
+        old = self.by_name().get(name)
+        if old is None:
+            if self.lines and not self.lines[-1].raw.endswith("\n"):
+                self.lines[-1] = replace(self.lines[-1], raw=self.lines[-1].raw + "\n")
+            self.lines.append(made)
+            return
+        self.lines = [
+            made if line is old else line for line in self.lines if line is old or line.name != name
+        ]
+
+    def drop(self, name: str) -> None:
+        self.lines = [line for line in self.lines if line.name != name]
+
+
+def users(index: Index, host: Host) -> list[User]:
+    """Return the users in the file's order. Raises PpctlError when the file cannot be read."""
+    return [_user(line) for line in _read(index, host).by_name().values()]
+
+
+def find(index: Index, host: Host, name: str) -> User:
+    """Return the user `name`. Raises PpctlError, with the names that come close, when there is none."""
+    return _user(_read(index, host).require(name))
+
+
+def require_free(index: Index, host: Host, name: str) -> None:
+    """Raise PpctlError when there is a user `name`."""
+    if name in _read(index, host).by_name():
+        raise user_exists(name)
+
+
+def add(index: Index, host: Host, name: str, hash: str, *, detail: str = "", wait: bool = True) -> User:
+    """Add a user and return it. Raises PpctlError when there is one of that name."""
+    with _locked(index, host, f"adduser {name}", wait) as file:
+        if name in file.by_name():
+            raise user_exists(name)
+        file.put(name, hash)
+        made = _user(file.require(name))
+        _save(index, host, file, "adduser", [name], detail=_join(made.scheme, detail))
+    return made
+
+
+def set_hash(
+    index: Index, host: Host, name: str, hash: str, *, detail: str = "", wait: bool = True
+) -> tuple[User, User]:
+    """Replace the user's hash on its own line; a disabled user stays disabled.
+
+    Returns the user before and after. Raises PpctlError when there is no such user.
+    """
+    with _locked(index, host, f"passwd {name}", wait) as file:
+        line = file.require(name)
+        before = _user(line)
+        wanted = f"{DISABLED_MARK}{hash}" if line.disabled else hash
+        if line.hash != wanted:
+            file.put(name, wanted)
+            after = _user(file.require(name))
+            change = after.scheme if before.scheme == after.scheme else f"{before.scheme} -> {after.scheme}"
+            _save(index, host, file, "passwd", [name], detail=_join(change, detail))
+        return before, _user(file.require(name))
+
+
+def remove(index: Index, host: Host, names: Sequence[str], *, wait: bool = True) -> list[str]:
+    """Remove users, all or none, and return their names. Raises PpctlError when one does not exist."""
+    wanted = list(dict.fromkeys(names))
+    with _locked(index, host, f"deluser {' '.join(wanted)}", wait) as file:
+        for name in wanted:
+            file.require(name)
+        for name in wanted:
+            file.drop(name)
+        _save(index, host, file, "deluser", wanted)
+    return wanted
+
+
+def disable(index: Index, host: Host, name: str, *, wait: bool = True) -> bool:
+    """Refuse the user's logins but keep the password. Returns whether anything changed."""
+    with _locked(index, host, f"disable {name}", wait) as file:
+        line = file.require(name)
+        if line.disabled:
+            return False
+        file.put(name, DISABLED_MARK + line.hash)
+        _save(index, host, file, "disable", [name])
+        return True
+
+
+def enable(index: Index, host: Host, name: str, *, wait: bool = True) -> bool:
+    """Accept the user's old password again. Returns whether anything changed."""
+    with _locked(index, host, f"enable {name}", wait) as file:
+        line = file.require(name)
+        if not line.disabled:
+            return False
+        hash = line.hash.removeprefix(DISABLED_MARK)
+        if not hash:
+            raise PpctlError(
+                f"{printable(name)} has no password to go back to",
+                "remove the user and add it again: ppctl deluser, ppctl adduser",
+            )
+        file.put(name, hash)
+        _save(index, host, file, "enable", [name])
+        return True
+
+
+def edit(
+    index: Index, host: Host, decide: Callable[[dict[str, User]], Sequence[Edit]], *, wait: bool = True
+) -> Sequence[Edit]:
+    """Make the edits that `decide` returns for the users as they are, all of them or none; return them.
+
+    `decide` is called under the lock, so it must be quick.
+    """
+    with _locked(index, host, "users apply", wait) as file:
+        edits = decide({name: _user(line) for name, line in file.by_name().items()})
+        for each in edits:
+            file.drop(each.name) if each.hash is None else file.put(each.name, each.hash)
+        if edits:
+            _commit(index, host, file, [(each.action, [each.name], each.detail) for each in edits])
+    return edits
+
+
+def ensure_first_user(index: Index, host: Host, name: str) -> str | None:
+    """Add the user `name` with a generated password, and return that, if the index never had a user.
+
+    Returns None, having changed nothing, when there is a user, or when the last one was removed on
+    purpose: then nobody expects an account to appear. Raises UsageError for a name that cannot work.
+    """
+    check_name(name)
+    with _locked(index, host, "first user", wait=True) as file:
+        if file.by_name() or any(entry.action == "deluser" for entry in audit.read(index, host)):
+            return None
+        password = generate_password()
+        file.put(name, htpasswd.hash_password(password, index.settings.password.bcrypt_cost))
+        _save(index, host, file, "adduser", [name], detail="bcrypt, first user, generated password")
+    return password
+
+
+def generate_password() -> str:
+    """Return a new random password of letters and digits, which no client file needs to quote."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(_GENERATED_LENGTH))
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError with the reason when `name` cannot be the name of a user."""
+    try:
+        htpasswd.check_name(name)
+    except ValueError as e:
+        raise UsageError(f"{printable(name)}: {e}" if name else str(e)) from None
+
+
+def check_hash(hash: str, *, allow_weak: bool) -> None:
+    """Raise UsageError when `hash` is none that a server could check, or a weak one. Never shows it."""
+    scheme = htpasswd.scheme_of(hash)
+    if ":" in hash:
+        raise UsageError("that is not a hash: there is a `:` in it", "give only what stands behind the colon")
+    if hash.startswith(DISABLED_MARK) or scheme == "unknown":
+        raise UsageError("that is not a hash of a known scheme", "make one: htpasswd -nB NAME")
+    shape = _SHAPES.get(scheme)
+    bcrypt_cost = int(hash[4:6]) if scheme == "bcrypt" else 0
+    if (shape and not shape.fullmatch(hash)) or bcrypt_cost > _MAX_BCRYPT_COST:
+        raise UsageError(f"that {scheme} hash is damaged, or too costly to check on every request")
+    if htpasswd.is_weak(hash) and not allow_weak:
+        what = "a bcrypt hash of low cost" if scheme == "bcrypt" else f"a hash of the scheme {scheme}"
+        raise UsageError(f"{what} is too weak", "give a bcrypt hash, or say --allow-weak")
+
+
+def no_such_user(name: str, known: Sequence[str]) -> PpctlError:
+    """Return the error for a `name` that is not among the `known` ones."""
+    close = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {printable(' or '.join(close))}? " if close else ""
+    return PpctlError(f"there is no user {printable(name)}", f"{hint}`ppctl users` lists them")
+
+
+def user_exists(name: str) -> PpctlError:
+    """Return the error for a new user whose `name` is taken."""
+    return PpctlError(
+        f"there is a user {printable(name)} already",
+        f"to change the password: ppctl passwd {printable(name)}",
+    )
+
+
+@contextlib.contextmanager
+def _locked(index: Index, host: Host, purpose: str, wait: bool) -> Iterator[_File]:
+    with host.lock(index.layout.users_lock, purpose=f"ppctl {printable(purpose)}", wait=wait):
+        yield _read(index, host)
+
+
+def _read(index: Index, host: Host) -> _File:
+    path = index.layout.htpasswd
+    found = host.stat(path)
+    if found and found.kind == "link":
+        # An atomic write would replace the link and leave two files that drift apart.
+        raise PpctlError(
+            f"{path}: is a link to {found.target}; ppctl keeps the users in a file of its own",
+            f"put the file itself there: cp --remove-destination {found.target} {path}",
+        )
+    content = host.read(path) or b""
+    if b"\0" in content:
+        raise PpctlError(
+            f"{path}: damaged: there are NUL bytes in it, as a crash of the machine can leave them",
+            "restore it from a backup, or move it away and add the users again",
+        )
+    return _File(htpasswd.parse(htpasswd.decode(content)))
+
+
+def _save(
+    index: Index, host: Host, file: _File, action: str, names: Sequence[str], *, detail: str = ""
+) -> None:
+    _commit(index, host, file, [(action, names, detail)])
+
+
+def _commit(index: Index, host: Host, file: _File, entries: Sequence[tuple[str, Sequence[str], str]]) -> None:
+    """Announce the changes (action, names, detail) in the audit log, then replace the file."""
+    for action, names, detail in entries:
+        audit.record(index, host, action, names, detail)
+    content = htpasswd.encode(htpasswd.serialise(file.lines))
+    try:
+        index.write(host, index.layout.htpasswd, content)
+    except PpctlError as e:
+        for action, names, _ in entries:
+            with contextlib.suppress(PpctlError):
+                audit.record(index, host, action, names, f"failed: {e.message}", failed=True)
+        raise
+
+
+def _user(line: htpasswd.Line) -> User:
+    return User(
+        line.name or "", htpasswd.scheme_of(line.hash), htpasswd.is_weak(line.hash), line.disabled, line.hash
+    )
+
+
+def _join(*parts: str) -> str:
+    return ", ".join(part for part in parts if part)

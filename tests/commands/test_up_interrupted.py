@@ -1,0 +1,173 @@
+"""`ppctl up` killed at every step: what is on disk then can be started, and the next `up` finishes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from ppctl.errors import PpctlError
+from tests.engine import HOME, changed, configure, outcome, started, up
+from tests.fake_host import MIDWAY, Killed
+from tests.fakes import World
+
+pytestmark = pytest.mark.usefixtures("impatient")
+
+
+def with_dead_worker() -> World:
+    world = started()
+    world.kill_worker(1)
+    return world
+
+
+SITUATIONS: dict[str, Callable[[], World]] = {
+    "the first up": lambda: configure(World()),
+    "the first up without ppctl.yml": World,
+    "other threads": lambda: changed({}, {"threads": 3, "overwrite": True}),
+    "a new release": lambda: changed({}, {"server": {"versions": {"pypiserver": "2.4.1"}}}),
+    "a new release and other settings": lambda: changed(
+        {}, {"threads": 3, "server": {"versions": {"pypiserver": "2.4.1"}}}
+    ),
+    "the third release, keeping one": lambda: changed(
+        {"server": {"versions": {"pypiserver": "2.4.0"}, "keep_releases": 1}},
+        {"server": {"versions": {"pypiserver": "2.4.1"}, "keep_releases": 1}},
+    ),
+    "another port": lambda: changed({}, {"port": 4000}),
+    "more workers": lambda: changed({}, {"workers": 4}),
+    "fewer workers": lambda: changed({"workers": 4}, {}),
+    "another name": lambda: changed({}, {"name": "other"}),
+    "supervisor to systemd": lambda: changed({}, {"manager": "systemd"}),
+    "systemd to supervisor": lambda: changed({"manager": "systemd"}, {}),
+    "everything at once": lambda: changed(
+        {}, {"name": "other", "manager": "systemd", "port": 4000, "workers": 3, "threads": 2, "login": []}
+    ),
+    "a dead worker": with_dead_worker,
+}
+
+
+def killed_everywhere(world: World) -> Iterator[tuple[str, World]]:
+    """Yield this world for each step of `up`, killed before it and killed in the midst of it."""
+    rehearsal = world.copy()
+    done = len(rehearsal.host.operations)
+    up(rehearsal)
+    for step, (operation, arguments) in enumerate(rehearsal.host.operations[done:], start=1):
+        if "site-packages/ppctl" in str(arguments[0]) and step % 6:
+            continue  # twenty files of the same kind: some of them will do
+        for midway in (False, True) if operation in MIDWAY else (False,):
+            victim = world.copy()
+            victim.host.kill_at(step, midway=midway)
+            with pytest.raises(Killed) as killed:
+                up(victim)
+            victim.host.before = None
+            victim.host.held.clear()  # the kernel lets go of a dead process's locks
+            yield f"step {step}, {killed.value}", victim
+
+
+def assert_startable(world: World, old: World, new: World, where: str) -> None:
+    """A worker that starts now finds a whole configuration, the old one or the new one."""
+    try:
+        worker = world.try_start(HOME, "")
+    except LookupError as e:
+        assert not old.groups, f"{where}: {e}"
+        return
+    starts = [each.try_start(HOME, "") for each in (old, new) if each.groups]
+    assert worker.generation in {each.generation for each in starts}, where
+    assert worker.config in {each.config for each in starts}, where
+    assert worker.release in {each.release for each in starts}, where
+    if worker.generation == starts[-1].generation:
+        # What calls itself new must be new: the next up would not restart it.
+        assert worker.config == starts[-1].config, where
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_killed_at_every_step(situation: str) -> None:
+    before = SITUATIONS[situation]()
+    undisturbed = before.copy()
+    assert up(undisturbed) == 0
+    for where, world in killed_everywhere(before):
+        assert_startable(world, before, undisturbed, where)
+        assert up(world) == 0, where
+        assert world.faults == [], where
+        assert outcome(world) == outcome(undisturbed), where
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_a_second_up_changes_nothing(situation: str) -> None:
+    world = SITUATIONS[situation]()
+    up(world)
+    before = outcome(world)
+    made = len(world.host.operations)
+    assert up(world) == 0
+    assert world.stdout.getvalue().startswith("nothing to change")
+    assert [name for name, _ in world.host.operations[made:] if name != "run"] == []
+    assert outcome(world) == before
+
+
+@pytest.mark.parametrize("situation", ["other threads", "a new release", "a dead worker"])
+def test_somebody_answers_all_the_time(situation: str) -> None:
+    """At no step of a change that needs no new socket are all workers away."""
+    before = SITUATIONS[situation]()
+    for where, world in killed_everywhere(before):
+        assert world.answers("127.0.0.1", 3141, "/health") == "", where
+
+
+def test_killed_twice() -> None:
+    """An interruption of the run that finishes an interrupted one is no worse."""
+    before = SITUATIONS["a new release and other settings"]()
+    undisturbed = before.copy()
+    up(undisturbed)
+    for where, once in list(killed_everywhere(before))[::9]:
+        for again, world in list(killed_everywhere(once))[::9]:
+            assert up(world) == 0
+            assert outcome(world) == outcome(undisturbed), (where, again)
+
+
+def test_settings_changed_after_an_interruption() -> None:
+    """The operator takes the change back after a kill: nothing of it stays."""
+    before = SITUATIONS["everything at once"]()
+    plain = configure(started(), port=3141)
+    up(plain)
+    for where, world in killed_everywhere(before):
+        configure(world, port=3141)
+        assert up(world) == 0, where
+        assert outcome(world)[1] == outcome(plain)[1], where
+        files = outcome(world)[0]
+        leftovers = [path for path in files if path.endswith(".tmp") or "systemd/user/ppctl" in path]
+        assert leftovers == [], where
+
+
+def test_the_disk_is_full_at_every_step() -> None:
+    """A write that fails is told, and the next up finishes, exactly as after a kill."""
+    before = SITUATIONS["a new release and other settings"]()
+    undisturbed = before.copy()
+    up(undisturbed)
+    step = 1
+    while True:
+        world = before.copy()
+        fail_write(world, step)
+        try:
+            up(world)
+        except PpctlError as e:
+            assert "No space left" in e.message
+        else:
+            break
+        world.host.before = None
+        assert world.answers("127.0.0.1", 3141, "/health") == ""
+        assert up(world) == 0
+        assert outcome(world) == outcome(undisturbed), step
+        step += 1
+    assert step > 10
+
+
+def fail_write(world: World, number: int) -> None:
+    """Let the `number`-th write of a file fail."""
+    left = number
+
+    def before(operation: str, arguments: tuple[object, ...]) -> None:
+        nonlocal left
+        if operation == "write":
+            left -= 1
+            if left == 0:
+                raise PpctlError(f"{arguments[0]}: cannot write: No space left on device")
+
+    world.host.before = before

@@ -1,0 +1,203 @@
+"""Every test has a home directory of its own, and nothing that it starts outlives it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+from tests import cli
+from tests.engine import impatient
+
+__all__ = ["impatient"]
+
+ROOT = Path(__file__).parents[1]
+UV_CACHE = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache" / "uv")
+
+RunPpctl = Callable[..., "subprocess.CompletedProcess[str]"]
+Ppctl = Callable[..., cli.Ran]
+NewHome = Callable[..., Path]
+
+
+# How long an example takes says something about the machine, not about the code.
+hypothesis.settings.register_profile("ppctl", deadline=None)
+hypothesis.settings.load_profile("ppctl")
+
+
+REQUIRE_ALL = os.environ.get("PPCTL_REQUIRE_ALL") == "1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:  # type: ignore[misc]
+    """In CI nothing is skipped: a test that would be is a failure, and says why."""
+    report = yield
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, with PPCTL_REQUIRE_ALL=1: {report.longrepr}"
+    return report
+
+
+@pytest.fixture(autouse=True)
+def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep tests away from the developer's own files; only uv's cache is shared, for speed."""
+    user = tmp_path_factory.mktemp("user")
+    monkeypatch.setenv("HOME", str(user))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(user / ".config"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(user / ".local" / "share"))
+    monkeypatch.setenv("UV_CACHE_DIR", UV_CACHE)
+    for name in ("PPCTL_HOME", "PPCTL_DEBUG", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Iterator[Path]:
+    """Path of a home that is not there yet; what a test starts in it is ended after the test."""
+    # pytest's own paths are too long for a home; this one is short, and a link to it is not needed.
+    path = Path(f"/tmp/ppctl-test-{os.getpid()}-{time.monotonic_ns() % 10**9}")
+    yield path
+    end_index(path)
+    _remove(path)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A port of the loopback interface that nobody has."""
+    return pick_port()
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """Another free port."""
+    return pick_port()
+
+
+def pick_port() -> int:
+    """Return a port that nobody has, below those that the kernel hands out itself."""
+    for _ in range(200):
+        port = 10_000 + int.from_bytes(os.urandom(2), "big") % 20_000
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind(("0.0.0.0", port))
+                return port
+    raise AssertionError("no free port")
+
+
+@pytest.fixture
+def new_home(home: Path, free_port: int) -> NewHome:
+    """A function that writes a ppctl.yml with a free port and the given settings into the home."""
+
+    def make(**settings: Any) -> Path:
+        home.mkdir(mode=0o750, exist_ok=True)
+        settings = {"port": free_port, **settings}
+        (home / "ppctl.yml").write_text("".join(f"{k}: {json.dumps(v)}\n" for k, v in settings.items()))
+        return home
+
+    return make
+
+
+@pytest.fixture
+def ppctl() -> Ppctl:
+    """Run `ppctl ARGUMENTS...` in this process."""
+
+    def run(*arguments: str | Path, stdin: bytes = b"") -> cli.Ran:
+        return cli.ppctl(*map(str, arguments), stdin=stdin)
+
+    return run
+
+
+@pytest.fixture
+def run_ppctl() -> RunPpctl:
+    """Run `ppctl ARGUMENTS...` as a process of its own."""
+
+    def run(
+        *arguments: str | Path, prefix: tuple[str, ...] = (), **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        options = {"timeout": 120, "capture_output": True, "text": True, **options}
+        options.setdefault("stdin", subprocess.DEVNULL)
+        return subprocess.run(ppctl_argv(*arguments, prefix=prefix), check=False, **options)
+
+    return run
+
+
+def ppctl_argv(*arguments: str | Path, prefix: tuple[str, ...] = ()) -> list[str]:
+    """Return the argv of `ppctl ARGUMENTS...`."""
+    return [*prefix, sys.executable, "-m", "ppctl", *map(str, arguments)]
+
+
+def end_index(home: Path) -> None:
+    """End every process of the index at `home`, however the test has left it."""
+    with contextlib.suppress(OSError, ValueError):
+        _kill([int((home / "run" / "supervisord.pid").read_text())])  # first: it would start the others again
+    deadline = time.monotonic() + 5.0
+    while (left := processes_of(home)) and time.monotonic() < deadline:
+        _kill(left)
+
+
+def processes_of(home: Path) -> list[int]:
+    """Return the pids of the processes that work for the index at `home`."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if not process.name.isdigit() or int(process.name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_bytes().split(b"\0")
+            in_home = os.readlink(process / "cwd") in (str(home), f"{home} (deleted)")
+            if in_home or any(argument.startswith(f"{home}/".encode()) for argument in command):
+                found.append(int(process.name))
+    return sorted(found)
+
+
+def _kill(pids: list[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    deadline = time.monotonic() + 2.0
+    while any(map(is_alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether `pid` runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _remove(path: Path) -> None:
+    import shutil
+
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def tree(path: Path) -> dict[str, tuple[str, int, bytes | str]]:
+    """Return what is at and below `path`: kind, mode and content of everything, by relative path."""
+    found: dict[str, tuple[str, int, bytes | str]] = {}
+    for each in [path, *sorted(path.rglob("*"))]:
+        if not os.path.lexists(each):
+            continue
+        mode = each.lstat().st_mode & 0o7777
+        name = str(each.relative_to(path))
+        if each.is_symlink():
+            found[name] = ("link", mode, os.readlink(each))
+        elif each.is_dir():
+            found[name] = ("directory", mode, b"")
+        elif each.is_file():
+            found[name] = ("file", mode, each.read_bytes())
+        else:
+            found[name] = ("other", mode, b"")
+    return found

@@ -1,0 +1,77 @@
+"""The collection as such: its READMEs are up to date, its modules are documented, it can be built."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.fleet.support import env
+from tests.hosts import CHECKOUT
+
+COLLECTION = CHECKOUT / "ansible"
+MODULES = sorted(path.stem for path in (COLLECTION / "plugins" / "modules").glob("*.py"))
+
+
+def run(*argv: str, cwd: Path = COLLECTION) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(argv, capture_output=True, text=True, env=env(), cwd=cwd, check=False)
+
+
+def test_the_readmes_are_up_to_date() -> None:
+    done = run(sys.executable, str(CHECKOUT / "scripts" / "generate-collection-readme"), "--check")
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("role", sorted(path.name for path in (COLLECTION / "roles").iterdir()))
+def test_every_default_is_in_the_argument_specs(role: str) -> None:
+    specs = yaml.safe_load((COLLECTION / "roles" / role / "meta/argument_specs.yml").read_text())
+    options = specs["argument_specs"]["main"]["options"]
+    defaults = yaml.safe_load((COLLECTION / "roles" / role / "defaults/main.yml").read_text())
+    assert {name: options[name]["default"] for name in defaults} == defaults
+
+
+def test_the_modules_are_documented() -> None:
+    done = run("ansible-doc", "--json", "--playbook-dir", ".", *[f"ppctl.fleet.{name}" for name in MODULES])
+    found = json.loads(done.stdout)
+    assert len(found) == len(MODULES) == 5
+    for name, module in found.items():
+        assert module["doc"]["short_description"] and module["examples"], name
+        assert module["return"], name
+
+
+def test_it_builds(tmp_path: Path) -> None:
+    done = run("ansible-galaxy", "collection", "build", "--output-path", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    (built,) = tmp_path.glob("ppctl-fleet-*.tar.gz")
+    with tarfile.open(built) as tar:
+        names = tar.getnames()
+    assert "plugins/modules/ppctl_index.py" in names and "roles/ppctl_host/tasks/main.yml" in names
+    assert not [name for name in names if name.startswith(("collections", "playbooks/collections"))]
+
+
+def test_the_example_inventory_can_be_read() -> None:
+    done = run("ansible-inventory", "--inventory", "inventory/example", "--list")
+    hosts = json.loads(done.stdout)["_meta"]["hostvars"]
+    assert hosts["pypi1.example.com"]["ppctl_index_settings"]["workers"] == 4
+    assert [index["name"] for index in hosts["pypi-test.example.com"]["ppctl_indexes"]] == [
+        "team",
+        "internal",
+    ]
+
+
+@pytest.mark.parametrize("playbook", sorted(path.name for path in (COLLECTION / "playbooks").glob("*.yml")))
+def test_every_playbook_is_understood(playbook: str) -> None:
+    options = (
+        "--syntax-check",
+        "--inventory",
+        "inventory/example",
+        "--extra-vars",
+        "user=a home=/srv/a password=x",
+    )
+    done = run("ansible-playbook", *options, f"playbooks/{playbook}")
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,258 @@
+"""`--on`: what is handed to Ansible, and what people and programs are told. Ansible itself is a stand-in."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ppctl import fleet
+from ppctl.server import htpasswd
+from tests.cli import Ran, ppctl
+
+STAND_IN = """#!{python}
+import json, os, sys
+path = sys.argv[-1].removeprefix("@")
+record = {{
+    "argv": sys.argv[1:],
+    "variables": json.load(open(path)),
+    "mode": oct(os.stat(path).st_mode & 0o777),
+    "folder_mode": oct(os.stat(os.path.dirname(path)).st_mode & 0o777),
+    "path": path,
+    "environment": {{k: v for k, v in os.environ.items() if k.startswith("ANSIBLE_")}},
+}}
+with open({record!r}, "a") as file:
+    file.write(json.dumps(record) + "\\n")
+answers = json.load(open({answers!r}))
+for line in answers["lines"]:
+    print(line if isinstance(line, str) else json.dumps(line))
+print(answers.get("errors", ""), file=sys.stderr)
+sys.exit(answers.get("code", 0))
+"""
+
+
+class Ansible:
+    """A stand-in for ansible-playbook that answers as it was told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.record, self.answers = folder / "record", folder / "answers"
+        self.program = folder / "ansible-playbook"
+        self.program.write_text(
+            STAND_IN.format(python=sys.executable, record=str(self.record), answers=str(self.answers))
+        )
+        self.program.chmod(0o755)
+        self.answer()
+
+    def answer(self, *events: object, hosts: tuple[str, ...] = ("web1", "web2"), **more: object) -> None:
+        lines = [{"event": "hosts", "hosts": list(hosts)}, *events] if hosts else list(events)
+        self.answers.write_text(json.dumps({"lines": lines, **more}))
+
+    @property
+    def calls(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.record.read_text().splitlines()]
+
+
+@pytest.fixture
+def ansible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ansible:
+    made = Ansible(tmp_path)
+    monkeypatch.setattr(fleet, "_ansible_playbook", lambda: str(made.program))
+    return made
+
+
+def event(
+    host: str, state: str = "ok", message: str = "", *, changed: bool = False, **part: object
+) -> object:
+    """What the callback writes for one host; `part` is what the module returned."""
+    return {
+        "event": "result",
+        "host": host,
+        "state": state,
+        "action": "ppctl.fleet.ppctl_command",
+        "changed": changed,
+        "message": message,
+        "parts": [part],
+    }
+
+
+def index(result: object, name: str = "pypi", exit_code: int = 0) -> dict[str, object]:
+    return {"index": name, "home": f"/srv/{name}", "exit_code": exit_code, "result": result}
+
+
+def table(ran: Ran) -> list[list[str]]:
+    return [line.split(maxsplit=3) for line in ran.out.splitlines()[1:]]
+
+
+DONE = {"results": [index({"changed": True})]}
+
+
+def test_one_task_is_asked_of_the_hosts(ansible: Ansible) -> None:
+    ansible.answer(event("web1", changed=True, **DONE), event("web2", changed=True, **DONE))
+    ran = ppctl("restart", "--worker", "2", "--on", "prod", "-i", "hosts.yml", "--index", "team")
+    assert ran.code == 0, ran.err
+    assert table(ran) == [["web1", "pypi", "changed", "done"], ["web2", "pypi", "changed", "done"]]
+    (call,) = ansible.calls
+    assert call["argv"][1:3] == ["--inventory", "hosts.yml"]
+    assert call["argv"][0].endswith("playbooks/command.yml")
+    assert call["variables"] == {
+        "ppctl_on": "prod",
+        "ppctl_command": ["restart", "--worker", "2"],
+        "ppctl_read_only": False,
+        "ppctl_index": "team",
+        "ppctl_home": "",
+        "ppctl_serial": [1, "100%"],
+    }
+
+
+def test_the_variables_are_for_nobody_else_and_gone_afterwards(ansible: Ansible) -> None:
+    ansible.answer(event("web1", **DONE), hosts=("web1",))
+    assert ppctl("adduser", "bob", "--password-stdin", "--on", "all", stdin=b"hunter2").code == 0
+    (call,) = ansible.calls
+    assert (call["mode"], call["folder_mode"]) == ("0o600", "0o700")
+    assert not Path(call["path"]).parent.exists()
+
+
+def test_a_password_is_hashed_once_and_only_the_hash_travels(ansible: Ansible) -> None:
+    ansible.answer(event("web1", **DONE), event("web2", **DONE))
+    ran = ppctl("adduser", "bob", "--password-stdin", "--on", "all", "--json", stdin=b"hunter2\n")
+    (call,) = ansible.calls
+    assert call["variables"]["ppctl_command"] == ["adduser", "bob", "--hash-stdin", "--keep"]
+    assert htpasswd.verify("hunter2", call["variables"]["ppctl_stdin"])
+    assert "hunter2" not in json.dumps(call) + ran.out + ran.err
+    assert call["variables"]["ppctl_stdin"] not in json.dumps(call["argv"]) + ran.out
+
+
+def test_a_generated_password_is_the_same_for_all_and_shown_once(ansible: Ansible) -> None:
+    ansible.answer(event("web1", **DONE), event("web2", **DONE))
+    ran = ppctl("passwd", "bob", "--generate", "--on", "all")
+    password = ran.out.splitlines()[0]
+    assert htpasswd.verify(password, ansible.calls[0]["variables"]["ppctl_stdin"])
+    told = ppctl("passwd", "bob", "--generate", "--on", "all", "--json").result["password"]
+    assert htpasswd.verify(told, ansible.calls[1]["variables"]["ppctl_stdin"])
+
+
+def test_a_user_who_was_there_is_told(ansible: Ansible) -> None:
+    ansible.answer(event("web1", changed=True, **DONE), event("web2", results=[index({"changed": False})]))
+    ran = ppctl("adduser", "bob", "--generate", "--on", "all")
+    assert "with the password as before: on web2" in ran.err
+
+
+def test_who_failed_and_who_was_not_begun_is_named(ansible: Ansible) -> None:
+    failed = {"results": [{**index(None), "error": {"message": "worker 1 does not serve", "hint": ""}}]}
+    ansible.answer(
+        event("web1", "failed", "pypi: worker 1 does not serve", **failed),
+        event("web2", "unreachable", "no route to host"),
+        hosts=("web1", "web2", "web3"),
+        code=2,
+    )
+    ran = ppctl("restart", "--on", "all")
+    assert ran.code == 1
+    assert table(ran)[0] == ["web1", "pypi", "failed", "worker 1 does not serve"]
+    assert table(ran)[1] == ["web2", "-", "unreachable", "no route to host"]
+    assert ran.out.splitlines()[3].split(maxsplit=2) == ["web3", "-", "not begun"]
+    assert "done: none; not done: web1, web2, web3" in ran.err
+    result = ppctl("restart", "--on", "all", "--json").result
+    assert (result["done"], result["failed"], result["not_begun"]) == ([], ["web1", "web2"], ["web3"])
+
+
+def test_status_tells_who_is_not_well(ansible: Ansible) -> None:
+    workers = [{"answers": True}, {"answers": False}]
+    well = {"health": "healthy", "workers": workers[:1], "packages": 3, "users": 1}
+    ansible.answer(
+        event("web1", results=[index(well), index({"health": "degraded", "workers": workers}, "lib", 1)]),
+        hosts=("web1",),
+    )
+    ran = ppctl("status", "--on", "all")
+    assert ran.code == 1
+    assert table(ran) == [
+        ["web1", "pypi", "ok", "healthy, 1 of 1 workers, 3 packages, 1 users"],
+        ["web1", "lib", "not", "well  degraded, 1 of 2 workers"],
+    ]
+    assert ansible.calls[0]["variables"]["ppctl_index"] == "all"
+
+
+def test_users_diff_shows_only_what_differs(ansible: Ansible) -> None:
+    ann = {"name": "ann", "scheme": "bcrypt", "disabled": False}
+    bob = {"name": "bob", "scheme": "bcrypt", "disabled": True}
+    ansible.answer(
+        event("web1", results=[index({"users": [ann, bob]})]),
+        event("web2", results=[index({"users": [ann]})]),
+    )
+    ran = ppctl("users", "--on", "all", "--diff")
+    assert [line.split() for line in ran.out.splitlines()[1:]] == [
+        ["bob", "web1", "pypi", "bcrypt,", "disabled"],
+        ["bob", "web2", "pypi", "missing"],
+    ]
+
+
+def test_users_are_copied_with_their_hashes_on_stdin(ansible: Ansible) -> None:
+    exported = {"users": [{"name": "ann", "password_hash": "$2y$10$" + "a" * 53, "disabled": False}]}
+    ansible.answer(event("web1", results=[index(exported)]), hosts=("web1",))
+    ran = ppctl("users", "copy", "--from", "web1", "--on", "web2", "--exclusive", "--json")
+    export, apply = ansible.calls
+    assert export["variables"]["ppctl_command"] == ["users", "export"]
+    assert apply["variables"]["ppctl_command"] == ["users", "apply", "-"]
+    assert json.loads(apply["variables"]["ppctl_stdin"]) == {
+        **exported,
+        "exclusive": True,
+        "allow_weak": True,
+    }
+    assert ran.code == 0
+
+
+def test_up_is_the_playbook_limited_to_the_hosts(ansible: Ansible) -> None:
+    ansible.answer(event("web1", ppctl_index_name="pypi", changes=[{}, {}], changed=True), hosts=("web1",))
+    ran = ppctl("up", "--on", "web1", "--dry-run")
+    assert table(ran) == [["web1", "pypi", "changed", "2 changes"]]
+    (call,) = ansible.calls
+    assert call["argv"][0].endswith("/site.yml")
+    assert call["argv"][1:5] == ["--limit", "web1", "--check", "--diff"]
+
+
+def test_what_ansible_says_is_told_where_it_cannot_begin(ansible: Ansible) -> None:
+    ansible.answer(hosts=(), errors="ERROR! the inventory is broken", code=4)
+    ran = ppctl("status", "--on", "all")
+    assert ran.code == 1 and "the inventory is broken" in ran.err and "ansible-inventory" in ran.err
+    ansible.answer(hosts=(), code=0)
+    assert "no host of the inventory matches 'nobody'" in ppctl("status", "--on", "nobody").err
+
+
+def test_lines_of_somebody_elses_plugin_are_no_obstacle(ansible: Ansible) -> None:
+    ansible.answer("not json", [1], {"event": "other"}, event("web1", **DONE), hosts=("web1",))
+    assert ppctl("start", "--on", "all").code == 0
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["logs", "--follow", "--on", "all"], "--follow and --on exclude each other"),
+        (["up", "--first-user", "a", "--on", "all"], "--first-user and --on"),
+        (["status", "--index", "a"], "go with --on PATTERN"),
+        (["status", "-i", "a"], "go with --on PATTERN"),
+        (["status", "--on", "all", "--index", "a", "-C", "/srv/a"], "exclude each other"),
+        (["users", "--diff"], "--diff goes with --on"),
+        (["adduser", "a:b", "--generate", "--on", "all"], "a name cannot contain"),
+        (["adduser", "a", "secret", "--on", "all"], "can be read by every user"),
+    ],
+)
+def test_what_makes_no_sense_with_on_is_refused(ansible: Ansible, argv: list[str], message: str) -> None:
+    ran = ppctl(*argv)
+    assert ran.code == 2 and message in ran.err
+    assert not ansible.record.exists()
+
+
+def test_without_ansible_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ran = ppctl("status", "--on", "all")
+    assert ran.code == 1 and "pip install 'ppctl[fleet]'" in ran.err
+
+
+def test_the_temporary_folder_is_only_ours() -> None:
+    with fleet._variables_file({"a": 1}) as path:
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    assert not path.exists()

@@ -1,0 +1,321 @@
+"""An inventory of three hosts, operated: secrets, clients at work meanwhile, and what can go wrong."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ppctl import wheelhouse as wheelhouses
+from tests import hosts
+from tests.fleet.support import SITE, Play, env, inventory, play
+from tests.hosts import TestHost
+
+pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("fleet")]
+
+SECRET = "Zebra-staple-9-fleet"
+OTHER = "Yak-button-7-fleet"
+PORT = 3141
+
+
+class Fleet:
+    """Three hosts and their inventory."""
+
+    def __init__(self, machines: list[TestHost], folder: Path, wheelhouse: Path) -> None:
+        self.machines = machines
+        self.folder = folder
+        self.variables = {
+            "ppctl_host_wheelhouse": str(wheelhouse),
+            "ppctl_index_settings": {"host": "0.0.0.0", "password": {"bcrypt_cost": 10}},
+            "ppctl_indexes": [
+                {
+                    "name": "pypi",
+                    "settings": {"port": PORT, "manager": "systemd"},
+                    "users": [{"name": "ci-bot", "password": SECRET}],
+                }
+            ],
+        }
+        self.inventory = inventory(folder / "hosts.yml", machines, self.variables)
+        self.first: Play | None = None
+
+    def site(self, *options: str, **more: str) -> Play:
+        return play(SITE, self.inventory, *options, **more)
+
+    def ppctl(self, *argv: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        """Run ppctl with --on on the controller."""
+        command = [sys.executable, "-m", "ppctl", *argv, "--inventory", str(self.inventory)]
+        return subprocess.run(command, input=stdin, capture_output=True, text=True, env=env(), check=False)
+
+    def url(self, host: TestHost) -> str:
+        return f"http://{host.ip}:{PORT}"
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory, wheelhouse: Path) -> Iterator[Fleet]:
+    """The hosts after their first run, which was watched for secrets."""
+    hosts.ensure_tools()
+    machines = [*hosts.boot("op1", "op2"), *hosts.boot("op3", suite="trixie")]
+    try:
+        made = Fleet(machines, tmp_path_factory.mktemp("operations"), wheelhouse)
+        with watching(made) as seen:
+            made.first = made.site(
+                "-vvv",
+                ANSIBLE_LOG_PATH=str(made.folder / "ansible.log"),
+                ANSIBLE_CACHE_PLUGIN="ansible.builtin.jsonfile",
+                ANSIBLE_CACHE_PLUGIN_CONNECTION=str(made.folder / "facts"),
+            )
+        (made.folder / "processes").write_text("\n".join(sorted(seen)))
+        yield made
+    finally:
+        for host in machines:
+            host.destroy()
+
+
+class watching:
+    """Collect the command lines of all processes, of the hosts too: their processes are this machine's."""
+
+    def __init__(self, _fleet: Fleet) -> None:
+        self.seen: set[str] = set()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(0.02):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    self.seen.add(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+                except OSError:
+                    continue
+
+    def __enter__(self) -> set[str]:
+        self._thread.start()
+        return self.seen
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def test_bare_hosts_become_healthy_indexes_in_one_command(fleet: Fleet) -> None:
+    assert fleet.first and fleet.first.code == 0, fleet.first and fleet.first.out[-3000:]
+    assert set(fleet.first.failed().values()) == {0}
+    done = fleet.ppctl("status", "--on", "all", "--json")
+    assert done.returncode == 0, done.stdout
+    assert [host["state"] for host in json.loads(done.stdout)["result"]["hosts"]] == ["ok"] * 3
+
+
+def test_the_password_is_in_no_log_process_list_cache_or_temporary_file(fleet: Fleet) -> None:
+    assert fleet.first
+    assert SECRET not in fleet.first.out
+    for path in fleet.folder.rglob("*"):
+        if path.is_file() and path != fleet.inventory:
+            assert SECRET not in path.read_text(errors="replace"), path
+    assert (fleet.folder / "processes").stat().st_size > 1000
+    for host in fleet.machines:
+        places = "/etc /opt /srv /tmp /var /home /root /run"
+        found = host.run(
+            "sh", "-c", f"grep -rlI --exclude-dir=proc {SECRET} {places} 2>/dev/null || true"
+        ).stdout
+        assert found == "", host.name
+        assert SECRET not in host.run("journalctl", "--no-pager", "--output=cat").stdout
+
+
+def test_a_second_run_changes_nothing(fleet: Fleet) -> None:
+    again = fleet.site()
+    assert again.code == 0 and again.changed() == {"op1": 0, "op2": 0, "op3": 0}, again.out[-3000:]
+
+
+def test_a_changed_password_changes_the_hash_once(fleet: Fleet) -> None:
+    before = fleet.machines[0].read("/srv/pypi/htpasswd")
+    changed = {**fleet.variables, "ppctl_indexes": json.loads(json.dumps(fleet.variables["ppctl_indexes"]))}
+    changed["ppctl_indexes"][0]["users"][0]["password"] = OTHER  # type: ignore[index]
+    path = inventory(fleet.folder / "changed.yml", fleet.machines, changed)
+    limit = ("--limit", "op1")
+    assert play(SITE, path, *limit).changed() == {"op1": 1}
+    assert play(SITE, path, *limit).changed() == {"op1": 0}
+    assert fleet.machines[0].read("/srv/pypi/htpasswd") != before
+    assert fleet.site(*limit).changed() == {"op1": 1}
+
+
+def test_real_clients_use_every_host(fleet: Fleet, tmp_path: Path) -> None:
+    wheel = wheelhouses.own_wheel(tmp_path)
+    login = {"TWINE_USERNAME": "ci-bot", "TWINE_PASSWORD": SECRET}
+    for number, host in enumerate(fleet.machines):
+        url = fleet.url(host)
+        upload = [sys.executable, "-m", "twine", "upload", "--repository-url", url + "/", str(wheel)]
+        run(*upload, **login)
+        target = str(tmp_path / f"uv{number}")
+        common = ("--no-deps", "--target", target, "ppctl")
+        run(
+            sys.executable,
+            "-m",
+            "uv",
+            "pip",
+            "install",
+            "--no-cache",
+            "--default-index",
+            f"{url}/simple/",
+            *common,
+        )
+        assert (Path(target) / "ppctl" / "__init__.py").exists()
+        pip = ("run", "pip", "download", "--no-deps", "--dest", str(tmp_path / f"pip{number}"))
+        trusted = ("--trusted-host", host.ip, "--index-url", f"{url}/simple/", "ppctl")
+        run(sys.executable, "-m", "uv", "tool", *pip, *trusted)
+
+
+def run(*argv: str, **more: str) -> None:
+    clean = {key: value for key, value in env().items() if not key.startswith(("PIP_", "UV_"))}
+    done = subprocess.run(argv, capture_output=True, text=True, env={**clean, **more}, check=False)
+    hosts.succeeded(done, " ".join(argv))
+
+
+def test_users_and_restarts_disturb_no_client(fleet: Fleet) -> None:
+    with clients(fleet) as requests:
+        assert fleet.ppctl("adduser", "ann", "--password-stdin", "--on", "all", stdin=OTHER).returncode == 0
+        assert fleet.ppctl("passwd", "ann", "--password-stdin", "--on", "all", stdin=SECRET).returncode == 0
+        done = fleet.ppctl("restart", "--on", "all", "--json")
+        assert done.returncode == 0, done.stdout
+    assert json.loads(done.stdout)["result"]["done"] == ["op1", "op2", "op3"]
+    assert requests.failed == [] and requests.count > 100
+    assert fleet.ppctl("users", "--on", "all", "--diff").stdout.count("same everywhere: 2 on 3") == 1
+    assert fleet.ppctl("deluser", "ann", "--on", "all").returncode == 0
+    assert fleet.ppctl("deluser", "ann", "--on", "all").returncode == 0
+
+
+class clients:
+    """Fetch pages from every host all the time, and count what fails."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.failed: list[str] = []
+        self.count = 0
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._fetch, args=(fleet.url(host),)) for host in fleet.machines
+        ]
+
+    def _fetch(self, url: str) -> None:
+        while not self._stop.wait(0.05):
+            try:
+                with urllib.request.urlopen(f"{url}/simple/ppctl/", timeout=20) as answer:
+                    answer.read()
+                self.count += 1
+            except OSError as e:
+                self.failed.append(f"{url}: {e}")
+
+    def __enter__(self) -> clients:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def test_two_controllers_at_once(fleet: Fleet) -> None:
+    with ThreadPoolExecutor() as pool:
+        plays = list(pool.map(lambda threads: fleet.site("--extra-vars", threads), [workers(5), workers(5)]))
+    assert [each.code for each in plays] == [0, 0], plays[0].out[-2000:] + plays[1].out[-2000:]
+    assert fleet.site().code == 0
+
+
+def workers(threads: int) -> str:
+    settings = {"host": "0.0.0.0", "password": {"bcrypt_cost": 10}, "threads": threads}
+    return json.dumps({"ppctl_index_settings": settings})
+
+
+def test_a_canary_that_fails_stops_the_rollout(fleet: Fleet) -> None:
+    canary, *others = fleet.machines
+    before = [host.read("/srv/pypi/ppctl.yml") for host in others]
+    # Somebody has the port that the index is to move to.
+    canary.run("systemd-run", "--unit=squatter", "python3", "-m", "http.server", "3999")
+    wait_for_port(canary, 3999)
+    moved = json.loads(json.dumps(fleet.variables))
+    moved["ppctl_indexes"][0]["settings"]["port"] = 3999
+    path = inventory(fleet.folder / "moved.yml", fleet.machines, moved)
+    failed = play(SITE, path)
+    assert failed.failed() == {"op1": 1} and "3999" in failed.out
+    assert [host.read("/srv/pypi/ppctl.yml") for host in others] == before
+    # Its neighbours in a batch of two finish, and the next batch is not begun.
+    failed = play(SITE, path, "--extra-vars", '{"ppctl_serial": [2, 1]}')
+    assert failed.failed() == {"op1": 1, "op2": 0, "op3": 1}
+    assert "op1 failed before" in failed.out
+    assert others[1].read("/srv/pypi/ppctl.yml") == before[1]
+    canary.run("systemctl", "stop", "squatter")
+    assert fleet.site().changed() == {"op1": 0, "op2": 1, "op3": 0}
+
+
+def wait_for_port(host: TestHost, port: int) -> None:
+    for _ in range(100):
+        if f":{port}" in host.run("ss", "-ltn").stdout:
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"nobody listens on {port}")
+
+
+def test_a_full_disk_is_told_and_a_second_run_heals(fleet: Fleet) -> None:
+    full = fleet.machines[1]
+    full.run("mkdir", "-p", "/srv/small")
+    full.run("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", "/srv/small")
+    small = json.loads(json.dumps(fleet.variables))
+    second = {"name": "small", "settings": {"port": 3142, "manager": "systemd"}}
+    small["ppctl_indexes"].append(second)
+    path = inventory(fleet.folder / "small.yml", fleet.machines, small)
+    failed = play(SITE, path)
+    assert failed.failed() == {"op1": 0, "op2": 1, "op3": 0}, failed.out[-3000:]
+    assert "No space left" in failed.out
+    full.run("umount", "/srv/small")
+    healed = play(SITE, path)
+    assert healed.code == 0 and healed.failed() == {"op1": 0, "op2": 0, "op3": 0}, healed.out[-3000:]
+    second["state"] = "absent"
+    assert play(SITE, inventory(path, fleet.machines, small)).code == 0
+    assert full.run("test", "-e", "/srv/small/ppctl.yml", check=False).returncode != 0
+
+
+def test_a_host_that_is_gone_is_named_and_the_others_finish(fleet: Fleet) -> None:
+    gone = fleet.machines[2]
+    gone.run("systemctl", "stop", "ssh.service")
+    gone.run("loginctl", "terminate-user", "deploy", check=False)
+    try:
+        done = fleet.ppctl("adduser", "bea", "--generate", "--on", "all", "--json")
+        result = json.loads(done.stdout)["result"]
+        assert done.returncode == 1
+        assert (result["done"], result["failed"]) == (["op1", "op2"], ["op3"])
+    finally:
+        gone.run("systemctl", "start", "ssh.service")
+    # The same command finishes the rest; the password is another one, so the users are brought in line.
+    again = fleet.ppctl("adduser", "bea", "--generate", "--on", "all", "--json")
+    changed = {host["host"]: host["changed"] for host in json.loads(again.stdout)["result"]["hosts"]}
+    assert changed == {"op1": False, "op2": False, "op3": True}
+    assert fleet.ppctl("users", "copy", "--from", "op1", "--on", "op3").returncode == 0
+    stored = [fleet.machines[number].read("/srv/pypi/htpasswd").splitlines()[-1] for number in (0, 2)]
+    assert stored[0] == stored[1]
+
+
+def test_a_host_without_python_is_named(fleet: Fleet) -> None:
+    host = fleet.machines[1]
+    host.run("mv", "/usr/bin/python3", "/usr/bin/python3.away")
+    try:
+        failed = fleet.site()
+        assert failed.failed()["op2"] == 1 and failed.failed()["op1"] == failed.failed()["op3"] == 0
+        assert "python" in failed.out
+    finally:
+        host.run("mv", "/usr/bin/python3.away", "/usr/bin/python3")
+    assert fleet.site().code == 0
+
+
+def test_a_host_that_reboots_serves_again(fleet: Fleet) -> None:
+    fleet.machines[0].reboot()
+    deadline = time.monotonic() + 60
+    while fleet.ppctl("status", "--on", "op1").returncode != 0 and time.monotonic() < deadline:
+        time.sleep(1)
+    assert fleet.site("--limit", "op1").changed() == {"op1": 0}

@@ -1,0 +1,95 @@
+"""Following logs: from their ends, as they grow, through rotation and truncation."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ppctl.managers import follow
+from ppctl.managers.follow import follow_files
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "POLL_SECONDS", 0.005)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    path = tmp_path / "log"
+    path.write_text("one\ntwo\nthree\n")
+    return path
+
+
+def take(lines: Iterator[str], count: int) -> list[str]:
+    """Return the next `count` lines; fails when they do not come."""
+    found: list[str] = []
+    thread = threading.Thread(target=lambda: found.extend(next(lines) for _ in range(count)), daemon=True)
+    thread.start()
+    thread.join(5)
+    assert not thread.is_alive(), f"only {found}"
+    return found
+
+
+def append(path: Path, text: str) -> None:
+    with path.open("a") as file:
+        file.write(text)
+
+
+def test_the_last_lines_first(log: Path) -> None:
+    lines = follow_files({"w": log}, 2)
+    assert take(lines, 2) == ["w: two", "w: three"]
+    append(log, "four\n")
+    assert take(lines, 1) == ["w: four"]
+
+
+def test_no_old_lines(log: Path) -> None:
+    lines = follow_files({"w": log}, 0)
+    threading.Timer(0.1, append, (log, "four\n")).start()
+    assert take(lines, 1) == ["w: four"]
+
+
+def test_a_line_is_shown_when_it_is_complete(log: Path) -> None:
+    lines = follow_files({"w": log}, 1)
+    assert take(lines, 1) == ["w: three"]
+    append(log, "half")
+    threading.Timer(0.1, append, (log, " and half\n")).start()
+    assert take(lines, 1) == ["w: half and half"]
+
+
+def test_rotation_loses_nothing(log: Path, tmp_path: Path) -> None:
+    lines = follow_files({"w": log}, 1)
+    take(lines, 1)
+    append(log, "last of the old\n")
+    log.rename(tmp_path / "log.1")
+    log.write_text("first of the new\n")
+    assert take(lines, 2) == ["w: last of the old", "w: first of the new"]
+    log.rename(tmp_path / "log.2")
+    time.sleep(0.05)  # for a moment there is none
+    log.write_text("again\n")
+    assert take(lines, 1) == ["w: again"]
+
+
+def test_truncated_in_place(log: Path) -> None:
+    lines = follow_files({"w": log}, 1)
+    take(lines, 1)
+    log.write_text("new\n")
+    assert take(lines, 1) == ["w: new"]
+
+
+def test_a_file_that_comes_later(tmp_path: Path) -> None:
+    path = tmp_path / "later"
+    lines = follow_files({"w": path}, 5)
+    threading.Timer(0.1, path.write_text, ("here\n",)).start()
+    assert take(lines, 1) == ["w: here"]
+
+
+def test_several_files_and_bytes_that_are_no_text(log: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.write_bytes(b"\xff\r\n")
+    lines = follow_files({"worker 1": log, "worker 2": other}, 1)
+    assert take(lines, 2) == ["worker 1: three", "worker 2: \ufffd\r"]

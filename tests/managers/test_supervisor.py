@@ -1,0 +1,284 @@
+"""The manager `supervisor` against a real supervisord; the workers are sleeping shell scripts."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from ppctl import desired, settings
+from ppctl.deployment import Deployment
+from ppctl.errors import PpctlError
+from ppctl.host import LocalHost
+from ppctl.index import Index
+from ppctl.layout import Layout
+from ppctl.managers import Pending
+from ppctl.managers.supervisor import Supervisor
+from ppctl.releases import Release
+from ppctl.settings import ManagerName
+from ppctl.workers import Report
+from tests.conftest import is_alive, processes_of
+
+SLEEPER = "#!/bin/sh\necho started $PPCTL_WORKER; exec sleep 1000\n"
+STUBBORN = "#!/bin/sh\ntrap '' TERM\necho started; while :; do sleep 0.1; done\n"
+FAILING = "#!/bin/sh\necho 'these are the last words' >&2; exit 3\n"
+LOAD = Pending("")
+
+pytestmark = pytest.mark.e2e
+
+
+class Site:
+    """A home with the files that `ppctl up` would make, and a script instead of the server."""
+
+    def __init__(self, home: Path, port: int) -> None:
+        self.layout = Layout(home)
+        for directory in (self.layout.run, self.layout.logs):
+            directory.mkdir(parents=True)
+        self.configure(SLEEPER, port=port)
+
+    def configure(self, script: str, **values: object) -> Supervisor:
+        found = settings.from_data(values, "test")
+        facts = desired.Facts(ManagerName.SUPERVISOR, None, Release("r", "p", "l"), Path("/nowhere"))
+        wanted = desired.build(Index(self.layout, found), facts)
+        for file in wanted.files:
+            file.path.write_bytes(file.content)
+        self.layout.run_script.write_text(script)
+        self.layout.run_script.chmod(0o755)
+        self.unit = wanted.unit
+        self.deployment: Deployment = wanted.deployment
+        self.manager = Supervisor(self.deployment, LocalHost())
+        return self.manager
+
+    def states(self) -> list[tuple[int, str]]:
+        return [(process.number, process.state) for process in self.manager.processes()]
+
+    def pids(self) -> list[int]:
+        return [process.pid for process in self.manager.processes()]
+
+    def listens(self, port: int | None = None) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port or self.deployment.port)) == 0
+
+    def reports(self, unit: str = "") -> dict[int, Report]:
+        return {n: Report(str(n), 1, 1, "g", unit or self.unit, "r", 0.0) for n in self.deployment.numbers}
+
+
+@pytest.fixture
+def site(home: Path, free_port: int) -> Site:
+    return Site(home, free_port)
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 8.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def test_load_starts_supervisord_and_the_workers(site: Site) -> None:
+    assert site.manager.processes() == []
+    pending = site.manager.pending(site.unit, {}, files_change=False)
+    assert pending and pending.restarts_workers and not pending.interrupts
+    assert not site.manager.holds_socket()
+    site.manager.load(pending)
+    assert eventually(lambda: site.states() == [(1, "running"), (2, "running")])
+    assert site.manager.holds_socket() and site.listens()
+    assert site.manager.pending(site.unit, site.reports(), files_change=False) is None
+    assert oct(site.layout.supervisor_socket.stat().st_mode & 0o777) == "0o700"
+    assert eventually(lambda: site.manager.log(2, 10) == "started 2")
+    site.manager.load(LOAD)  # again: nothing happens
+    before = site.pids()
+    assert site.pids() == before
+
+
+def test_stop_and_start_one_worker_leaves_the_socket_open(site: Site) -> None:
+    site.manager.load(LOAD)
+    one, two = site.pids()
+    site.manager.stop(1)
+    assert not is_alive(one) and is_alive(two) and site.listens()
+    assert site.states()[0] == (1, "stopped")
+    site.manager.stop(1)  # nothing to do is fine
+    site.manager.start(1)
+    site.manager.start(1)
+    assert [process.is_up for process in site.manager.processes()] == [True, True]
+    assert site.pids()[0] not in (0, one) and site.pids()[1] == two
+
+
+def test_stop_all_closes_the_socket_and_start_all_opens_it(site: Site) -> None:
+    site.manager.load(LOAD)
+    site.manager.stop_all()
+    assert site.states() == [(1, "stopped"), (2, "stopped")]
+    assert not site.listens() and not site.manager.holds_socket()
+    pending = site.manager.pending(site.unit, {}, files_change=False)
+    assert pending and not pending.restarts_workers
+    site.manager.start_all()
+    assert all(process.is_up for process in site.manager.processes())
+    assert site.listens()
+
+
+def test_a_changed_address_replaces_the_group(site: Site, unused_port: int) -> None:
+    site.manager.load(LOAD)
+    old, before = site.deployment.port, site.reports()
+    site.configure(SLEEPER, port=unused_port)
+    pending = site.manager.pending(site.unit, before, files_change=True)
+    assert pending and pending.restarts_workers and "connections are refused" in pending.interrupts
+    site.manager.load(pending)
+    assert site.listens() and not site.listens(old)
+    assert site.manager.pending(site.unit, site.reports(), files_change=False) is None
+
+
+def test_the_number_of_workers(site: Site) -> None:
+    site.manager.load(LOAD)
+    site.configure(SLEEPER, port=site.deployment.port, workers=3)
+    site.manager.load(LOAD)
+    assert [number for number, _ in site.states()] == [1, 2, 3]
+    site.configure(SLEEPER, port=site.deployment.port, workers=2)
+    site.manager.load(LOAD)
+    assert [number for number, _ in site.states()] == [1, 2]
+    # A process is for a moment still a copy of supervisord, between fork and exec.
+    deadline = time.monotonic() + 10
+    while len([pid for pid in processes_of(site.layout.home) if "sleep" in command(pid)]) != 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
+    except OSError:
+        return ""
+
+
+def test_a_change_of_supervisords_own_configuration_restarts_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    site.manager.load(LOAD)
+    pid = int((site.layout.run / "supervisord.pid").read_text())
+    conf = site.layout.supervisord_conf
+    conf.write_text(conf.read_text().replace("identifier=ppctl-", "identifier=ppctl-new-"))
+    pending = site.manager.pending(site.unit, site.reports(), files_change=True)
+    assert pending and pending.restarts_workers and "supervisord itself restarts" in pending.interrupts
+    site.manager.load(pending)
+    assert not is_alive(pid)
+    assert site.listens()
+
+
+def test_unload_leaves_nothing(site: Site) -> None:
+    site.manager.load(LOAD)
+    site.manager.unload()
+    assert processes_of(site.layout.home) == []
+    assert not site.listens()
+    site.manager.unload()  # nothing to do is fine
+    site.manager.forget()
+    site.manager.load(LOAD)
+    assert site.listens()
+
+
+def test_a_worker_that_ends_at_once_is_failed(site: Site) -> None:
+    site.configure(FAILING, port=site.deployment.port)
+    site.manager.load(LOAD)
+    assert eventually(lambda: "failed" in dict(site.states()).values())
+    assert "these are the last words" in site.manager.log(1, 5)
+    # Once the cause is mended a start is a start, although supervisord would wait before its next try.
+    site.layout.run_script.write_text(SLEEPER)
+    site.manager.load(LOAD)
+    assert [process.is_up for process in site.manager.processes()] == [True, True]
+
+
+def test_a_script_that_cannot_be_run_is_told(site: Site) -> None:
+    site.layout.run_script.chmod(0o644)
+    with pytest.raises(PpctlError, match="supervisord refuses: NOT_EXECUTABLE"):
+        site.manager.load(LOAD)
+        site.manager.start(1)
+
+
+def test_a_port_taken_by_somebody_else(site: Site, unused_port: int) -> None:
+    """Normally found before; whoever comes in between leads to a message, not to a riddle."""
+    with socket.create_server(("127.0.0.1", site.deployment.port)):
+        with pytest.raises(
+            PpctlError, match=r"supervisord does not start: .*Address already in use"
+        ) as caught:
+            site.manager.load(LOAD)
+        assert "\n" not in caught.value.message
+    site.manager.load(LOAD)
+    assert site.listens()
+    site.configure(SLEEPER, port=unused_port)
+    with socket.create_server(("127.0.0.1", unused_port)), pytest.raises(PpctlError, match="supervisord "):
+        site.manager.load(LOAD)
+    site.manager.load(LOAD)
+    assert site.listens(unused_port)
+
+
+def test_up_while_supervisord_is_still_going_down(site: Site) -> None:
+    """`ppctl down` was killed while a worker finished its transfers: wait for that, then start anew."""
+    site.configure(STUBBORN, port=site.deployment.port)
+    site.manager.load(LOAD)
+    assert eventually(lambda: all(site.manager.log(number, 1) == "started" for number in (1, 2)))
+    old = int((site.layout.run / "supervisord.pid").read_text())
+    site.manager._rpc().shutdown()
+    workers = [pid for pid in processes_of(site.layout.home) if pid != old and "run-pypi" in command(pid)]
+    assert len(workers) == 2
+    time.sleep(0.3)
+    assert is_alive(old)
+    assert not site.manager._is_up()
+    assert site.manager.processes() == []  # asked for by `ppctl status` and `ppctl stop` at this moment
+
+    def let_go() -> None:
+        for pid in workers:
+            os.kill(pid, signal.SIGKILL)
+
+    timer = threading.Timer(1.0, let_go)
+    timer.start()
+    site.layout.run_script.write_text(SLEEPER)
+    pending = site.manager.pending(site.unit, {}, files_change=False)
+    assert pending
+    site.manager.load(pending)
+    timer.join()
+    assert not is_alive(old)
+    assert eventually(lambda: site.states() == [(1, "running"), (2, "running")])
+
+
+def test_killed_between_removing_and_adding_the_group(site: Site) -> None:
+    site.manager.load(LOAD)
+    rpc = site.manager._rpc()
+    site.manager.stop_all()
+    pending = site.manager.pending(site.unit, {}, files_change=False)
+    assert pending
+    rpc.removeProcessGroup("pypi")
+    pending = site.manager.pending(site.unit, {}, files_change=False)
+    assert pending and pending.restarts_workers
+    site.manager.load(pending)
+    assert site.listens()
+
+
+def test_a_killed_supervisord_is_started_again(site: Site) -> None:
+    site.manager.load(LOAD)
+    pid = int((site.layout.run / "supervisord.pid").read_text())
+    os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: not is_alive(pid))
+    pending = site.manager.pending(site.unit, site.reports(), files_change=False)
+    assert pending and "outlived their supervisord" in pending.interrupts
+    assert site.manager.processes() == []
+    assert not site.manager.holds_socket()
+
+
+def test_configuration_that_supervisord_cannot_read(site: Site) -> None:
+    site.manager.load(LOAD)
+    site.layout.supervisor_program.write_text("[fcgi-program:pypi]\nsocket=nonsense\ncommand=x\n")
+    with pytest.raises(PpctlError, match="supervisord cannot read its configuration"):
+        site.manager.load(LOAD)
+    assert site.listens()
+
+
+def test_follow_shows_all_workers(site: Site) -> None:
+    site.manager.load(LOAD)
+    with site.manager.follow([1, 2], 5) as lines:
+        assert {next(lines), next(lines)} == {"worker 1: started 1", "worker 2: started 2"}

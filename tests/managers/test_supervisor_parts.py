@@ -1,0 +1,174 @@
+"""The manager `supervisor` without a supervisord: answers that are none, and the machine's configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import xmlrpc.client
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ppctl import rendering, settings
+from ppctl.deployment import Deployment
+from ppctl.errors import PpctlError
+from ppctl.host import LocalHost
+from ppctl.managers import supervisor
+from ppctl.managers.supervisor import Supervisor
+from ppctl.settings import ManagerName
+from tests.fake_host import FakeHost
+
+
+@pytest.fixture
+def manager(home: Path) -> Supervisor:
+    (home / "run").mkdir(parents=True)
+    (home / "logs").mkdir()
+    deployment = Deployment(
+        "pypi", ManagerName.SUPERVISOR, settings.Mode.EMBEDDED, home, "127.0.0.1", 3141, 2
+    )
+    return Supervisor(deployment, LocalHost())
+
+
+class Answering:
+    """Something else on the socket: it takes a connection and says what it likes."""
+
+    def __init__(self, path: Path, answer: bytes) -> None:
+        self.answer = answer
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.bind(str(path))
+        self.socket.listen(8)
+        self.thread = threading.Thread(target=self.run, daemon=True)
+        self.thread.start()
+
+    def run(self) -> None:
+        while True:
+            try:
+                connection, _ = self.socket.accept()
+            except OSError:
+                return
+            with connection:
+                asked = b""
+                while b"</methodCall>" not in asked:
+                    asked += connection.recv(4096)
+                connection.sendall(self.answer)
+
+    def close(self) -> None:
+        self.socket.shutdown(socket.SHUT_RDWR)
+        self.socket.close()
+
+
+@pytest.fixture
+def answer_with(manager: Supervisor) -> Iterator[Callable[[bytes], None]]:
+    made: list[Answering] = []
+    yield lambda answer: made.append(Answering(manager.socket, answer))
+    for each in made:
+        each.close()
+
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\nContent-Length: %d\r\n\r\n%s"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"",
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n",
+        OK % (5, b"<xml>"),
+        OK % (500, b"<?xml version='1.0'?>"),
+    ],
+    ids=["nothing", "no HTTP", "500", "no XML", "cut off"],
+)
+def test_an_answer_that_is_none_is_no_bug(
+    manager: Supervisor, answer_with: Callable[[bytes], None], answer: bytes
+) -> None:
+    answer_with(answer)
+    with pytest.raises(PpctlError, match=r"supervisord (does not answer|answers 500)"):
+        manager._rpc().getPID()
+
+
+def test_faults(manager: Supervisor, answer_with: Callable[[bytes], None]) -> None:
+    body = xmlrpc.client.dumps(xmlrpc.client.Fault(6, "SHUTDOWN_STATE")).encode()
+    answer_with(OK % (len(body), body))
+    assert manager.processes() == []
+    with pytest.raises(PpctlError, match="supervisord is shutting down"):
+        manager.start(1)
+
+
+def test_log_of_a_worker_that_has_none(manager: Supervisor) -> None:
+    assert manager.log(1, 10) == ""
+    manager.layout.worker_log(1).write_bytes(b"a\nb\xff\nc\n")
+    assert manager.log(1, 2) == "b\ufffd\nc"
+    assert manager.log(1, 0) == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "include", "found"),
+    [
+        (
+            "/etc/supervisor/supervisord.conf",
+            "/etc/supervisor/conf.d/*.conf",
+            "/etc/supervisor/conf.d/x.conf",
+        ),
+        ("/etc/supervisord.conf", "supervisord.d/*.ini", "/etc/supervisord.d/x.ini"),
+        ("/etc/supervisord.conf", "/a/one.conf /b/*.conf ; comment", "/b/x.conf"),
+    ],
+)
+def test_where_the_machines_supervisord_includes_from(path: str, include: str, found: str) -> None:
+    host = FakeHost()
+    assert not supervisor.is_installed(host)
+    host.put(path, f"[supervisord]\n[include]\nfiles = {include}\n")
+    assert supervisor.is_installed(host)
+    assert supervisor.include_file(host, "x") == Path(found)
+
+
+@pytest.mark.parametrize("text", ["[supervisord]\n", "[include]\nfiles = /a/one.conf\n"])
+def test_a_supervisord_that_includes_nothing(text: str) -> None:
+    host = FakeHost()
+    host.put("/etc/supervisord.conf", text)
+    with pytest.raises(PpctlError, match="supervisord includes no directory"):
+        supervisor.include_file(host, "x")
+
+
+def test_a_broken_configuration_of_the_machines_supervisord() -> None:
+    host = FakeHost()
+    host.put("/etc/supervisord.conf", "not an ini file\n")
+    with pytest.raises(PpctlError, match=r"/etc/supervisord.conf: .*no section headers") as caught:
+        supervisor.include_file(host, "x")
+    assert "mend it first" in caught.value.hint
+
+
+def test_the_machines_socket() -> None:
+    host = FakeHost()
+    deployment = Deployment(
+        "x", ManagerName.SUPERVISOR, settings.Mode.SYSTEM, Path("/srv/x"), "127.0.0.1", 3141, 2
+    )
+    assert Supervisor(deployment, host).socket == Path("/var/run/supervisor.sock")
+    host.put("/etc/supervisord.conf", "[unix_http_server]\nfile=/run/s.sock ; here\n")
+    assert Supervisor(deployment, host).socket == Path("/run/s.sock")
+    embedded = replace(deployment, mode=settings.Mode.EMBEDDED)
+    assert Supervisor(embedded, host).socket == Path("/srv/x/run/supervisor.sock")
+
+
+def test_the_templates_are_all_there() -> None:
+    names = {str(path.relative_to(rendering.TEMPLATES)) for path in rendering.TEMPLATES.rglob("*.j2")}
+    assert {"run-pypi.sh.j2", "supervisor/pypi-server.conf.j2", "supervisor/supervisord.conf.j2"} <= names
+
+
+@pytest.mark.parametrize(("code", "passed_over"), [(50, True), (60, True), (10, False)])
+def test_a_worker_that_has_ended_already_is_no_refusal(
+    manager: Supervisor, monkeypatch: pytest.MonkeyPatch, code: int, passed_over: bool
+) -> None:
+    """`up` brings the old worker back only after a WorkerFailed, which who waits for the worker raises."""
+
+    class Refusing:
+        def startProcess(self, name: str, wait: bool) -> None:
+            raise xmlrpc.client.Fault(code, name)
+
+    monkeypatch.setattr(manager, "processes", list)
+    monkeypatch.setattr(manager, "_rpc", Refusing)
+    with contextlib.nullcontext() if passed_over else pytest.raises(PpctlError, match="refuses"):
+        manager.start(1)

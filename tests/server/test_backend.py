@@ -1,0 +1,171 @@
+"""ppctl.server.backend: a file is there completely or not at all."""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import sqlite3
+import threading
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ppctl.server import backend
+from ppctl.server.backend import FileBackend, NameRefused, remove_leftovers
+from ppctl.server.catalogue import Catalogue
+
+NAME = "foo-1.0.tar.gz"
+
+
+@pytest.fixture(params=[True, False], ids=["hard links", "no hard links"])
+def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    if not request.param:
+        monkeypatch.setattr(os, "link", refuse)
+
+
+def make(path: Path, *, overwrite: bool = False) -> FileBackend:
+    run = path.with_name(f"{path.name}-run")
+    run.mkdir(exist_ok=True)
+    return FileBackend(SimpleNamespace(hash_algo="sha256"), Catalogue(run, path), overwrite=overwrite)
+
+
+class Failing(io.BytesIO):
+    """Half a file, then an error."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        half = super().read(size)
+        if not half:
+            raise OSError(errno.EIO, "cut off")
+        return half
+
+
+def test_a_file_is_stored(tmp_path: Path, links: None) -> None:
+    before = os.umask(0o027)
+    try:
+        make(tmp_path).add_package(NAME, io.BytesIO(b"content"))
+    finally:
+        os.umask(before)
+    assert os.listdir(tmp_path) == [NAME]
+    assert (tmp_path / NAME).read_bytes() == b"content"
+    assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_is_readable_by_all_with_the_usual_umask(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        make(tmp_path).add_package(NAME, io.BytesIO(b"content"))
+    finally:
+        os.umask(before)
+    assert (tmp_path / NAME).stat().st_mode & 0o777 == 0o644
+
+
+def test_a_file_is_not_replaced_unless_told_to(tmp_path: Path, links: None) -> None:
+    make(tmp_path).add_package(NAME, io.BytesIO(b"old"))
+    with pytest.raises(FileExistsError):
+        make(tmp_path).add_package(NAME, io.BytesIO(b"new"))
+    assert (tmp_path / NAME).read_bytes() == b"old"
+    make(tmp_path, overwrite=True).add_package(NAME, io.BytesIO(b"new"))
+    assert (tmp_path / NAME).read_bytes() == b"new"
+    assert os.listdir(tmp_path) == [NAME]
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+def test_a_failed_upload_leaves_nothing(tmp_path: Path, overwrite: bool) -> None:
+    with pytest.raises(OSError, match="cut off"):
+        make(tmp_path, overwrite=overwrite).add_package(NAME, Failing(b"half"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_of_many_uploads_at_once_one_wins(tmp_path: Path, links: None) -> None:
+    start = threading.Barrier(8)
+    results: list[str] = []
+
+    def upload(number: int) -> None:
+        start.wait()
+        try:
+            make(tmp_path).add_package(NAME, io.BytesIO(b"%d" % number * 100000))
+            results.append("stored")
+        except FileExistsError:
+            results.append("exists")
+
+    threads = [threading.Thread(target=upload, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == ["exists"] * 7 + ["stored"]
+    assert os.listdir(tmp_path) == [NAME]
+    assert len(set((tmp_path / NAME).read_bytes())) == 1
+
+
+def test_a_file_is_seen_only_when_complete(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+    store = make(tmp_path)
+
+    class Watching(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            seen.append([package.relfn for package in store.get_all_packages()])
+            return super().read(size)
+
+    store.add_package(NAME, Watching(b"content"))
+    assert seen == [[], []]
+    assert [package.relfn for package in store.get_all_packages()] == [NAME]
+
+
+def test_the_content_is_on_the_disk_before_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[str] = []
+    fsync, link = os.fsync, os.link
+
+    def watched_fsync(descriptor: int) -> None:
+        order.append("directory" if os.path.isdir(f"/proc/self/fd/{descriptor}") else "file")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "link", lambda *args: (order.append("link"), link(*args)))
+    make(tmp_path).add_package(NAME, io.BytesIO(b"content"))
+    assert order == ["file", "link", "directory"]
+
+
+def test_the_longest_name_is_stored(tmp_path: Path) -> None:
+    name = f"{'x' * 240}-1.0.tar.gz"
+    make(tmp_path).add_package(name, io.BytesIO(b"content"))
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_a_name_that_is_never_listed_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(NameRefused):
+        make(tmp_path).add_package(f".{NAME}", io.BytesIO(b"content"))
+    assert os.listdir(tmp_path) == []
+
+
+def test_old_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    old, new = tmp_path / ".ppctl-upload-1-a", tmp_path / ".ppctl-upload-2-b"
+    others = [tmp_path / NAME, tmp_path / ".hidden", tmp_path / "ppctl-upload-1.0.tar.gz"]
+    past = time.time() - backend.LEFTOVER_SECONDS - 5
+    for path in (old, new, *others):
+        path.write_bytes(b"")
+        if path != new:
+            os.utime(path, (past, past))
+    assert remove_leftovers(tmp_path) == [old]
+    assert sorted(tmp_path.iterdir()) == sorted([new, *others])
+    assert remove_leftovers(tmp_path / "missing") == []
+
+
+def test_an_upload_that_cannot_be_entered_is_taken_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    store = make(tmp_path)
+    monkeypatch.setattr(Catalogue, "put", full)
+    with pytest.raises(OSError, match="cannot be written") as error:
+        store.add_package(NAME, io.BytesIO(b"content"))
+    assert error.value.errno == errno.ENOSPC
+    assert os.listdir(tmp_path) == []

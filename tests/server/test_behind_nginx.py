@@ -1,0 +1,133 @@
+"""Workers behind a real nginx that strips the prefix, or passes it on, with buffering or without."""
+
+from __future__ import annotations
+
+import contextlib
+import html
+import http.client
+import os
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import urljoin, urlsplit
+
+import pytest
+
+from tests.server.worker_process import Home, new_home, upload_form
+
+NGINX = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
+NAME = "foo-1.0.tar.gz"
+
+pytestmark = [pytest.mark.e2e, pytest.mark.skipif(not NGINX, reason="needs nginx")]
+
+CONFIG = """
+daemon off; pid {run}/nginx.pid; error_log stderr; worker_processes 1;
+events {{ worker_connections 100; }}
+http {{
+  access_log off; client_max_body_size 0;
+  client_body_temp_path {run}/1; proxy_temp_path {run}/2; fastcgi_temp_path {run}/3;
+  uwsgi_temp_path {run}/4; scgi_temp_path {run}/5;
+  server {{
+    listen 127.0.0.1:{port};
+    proxy_set_header Host $http_host;
+    proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+    proxy_set_header X-Forwarded-Proto $scheme;
+    proxy_http_version 1.1; proxy_request_buffering {buffering};
+    location /pypi/ {{ proxy_pass http://127.0.0.1:{upstream}{slash}; }}
+  }}
+}}
+"""
+
+
+@dataclass
+class Proxy:
+    """An nginx at `url` (without a slash at the end) before the workers of `home`."""
+
+    home: Home
+    port: int
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/pypi"
+
+    def ask(
+        self, url: str, method: str = "GET", body: bytes | None = None, **headers: str
+    ) -> tuple[int, bytes, str]:
+        """Return status, body and the Location of a redirect."""
+        parts = urlsplit(url)
+        with contextlib.closing(http.client.HTTPConnection(parts.netloc, timeout=20)) as connection:
+            sent = {name.replace("_", "-"): value for name, value in headers.items()}
+            connection.request(method, parts.path, body, sent)
+            response = connection.getresponse()
+            return response.status, response.read(), response.headers.get("Location", "")
+
+
+@pytest.fixture(params=["", "/"], ids=["passes on", "strips"])
+def slash(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(params=["on", "off"], ids=["buffers", "streams"])
+def proxy(request: pytest.FixtureRequest, slash: str) -> Iterator[Proxy]:
+    with new_home(url_prefix="/pypi") as home:
+        home.start()
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        run = home.path / "nginx"
+        run.mkdir()
+        run.chmod(0o777)  # nginx's own account, when root runs the tests
+        home.path.chmod(0o755)
+        text = CONFIG.format(run=run, port=port, buffering=request.param, upstream=home.port, slash=slash)
+        (run / "nginx.conf").write_text(text)
+        assert NGINX
+        process = subprocess.Popen(
+            [NGINX, "-e", "stderr", "-c", run / "nginx.conf"], stderr=subprocess.DEVNULL
+        )
+        try:
+            until = time.monotonic() + 10
+            while True:
+                with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                assert time.monotonic() < until
+                time.sleep(0.02)
+            yield Proxy(home, port)
+        finally:
+            process.terminate()
+            process.wait(10)
+
+
+def test_a_client_finds_its_way(proxy: Proxy) -> None:
+    """Upload, then follow links and redirects as pip does."""
+    content = os.urandom(300_000)
+    content_type, body = upload_form(NAME, content)
+    assert proxy.ask(f"{proxy.url}/", "POST", body, Content_Type=content_type)[0] == 200
+    url = f"{proxy.url}/simple/Foo/"
+    status, page, location = proxy.ask(url)
+    assert status == 301
+    url = urljoin(url, location)
+    assert url == f"{proxy.url}/simple/foo/"
+    status, page, _ = proxy.ask(url)
+    assert status == 200
+    link = re.search(r'href="([^"]+)"', page.decode())
+    assert link
+    assert proxy.ask(urljoin(url, html.unescape(link[1])).partition("#")[0])[:2] == (200, content)
+    assert proxy.ask(f"{proxy.url}/health")[:2] == (200, b"Ok")
+    assert proxy.ask(f"{proxy.url}/_ppctl/worker")[0] == 404
+
+
+def test_a_client_that_hangs_up_leaves_nothing(proxy: Proxy) -> None:
+    content_type, body = upload_form(NAME, b"x" * 500_000)
+    head = (
+        f"POST /pypi/ HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.create_connection(("127.0.0.1", proxy.port)) as connection:
+        connection.sendall(head.encode() + body[:300_000])
+        time.sleep(0.2)
+    time.sleep(0.5)
+    assert os.listdir(proxy.home.packages) == []
+    assert proxy.ask(f"{proxy.url}/", "POST", body, Content_Type=content_type)[0] == 200

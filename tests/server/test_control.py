@@ -1,0 +1,131 @@
+"""`ppctl packages` and what it asks of real workers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ppctl.server.marks import FILE_NAME
+from tests.cli import on_terminal, ppctl
+from tests.server.archives import wheel
+from tests.server.worker_process import Home, new_home
+
+WHEELS = [wheel("Foo.Bar", version) for version in ("1.0", "1.1")]
+JSON = {"Accept": "application/vnd.pypi.simple.v1+json"}
+
+
+@pytest.fixture
+def home(monkeypatch: pytest.MonkeyPatch) -> Iterator[Home]:
+    with new_home() as home:
+        (home.path / "ppctl.yml").write_text("login: []\n")
+        monkeypatch.setenv("PPCTL_HOME", str(home.path))
+        for name in ("SUDO_USER", "DOAS_USER"):
+            monkeypatch.delenv(name, raising=False)
+        for name, content in WHEELS:
+            (home.packages / name).write_bytes(content)
+        home.start(1)
+        home.start(2)
+        yield home
+
+
+def listed(home: Home) -> dict[str, object]:
+    """Ask the second worker; the command asks the first one."""
+    answer = home.workers[1].request("GET", "/simple/foo-bar/", headers=JSON)
+    return {file["filename"]: file.get("yanked") for file in json.loads(answer.body)["files"]}
+
+
+def test_list(home: Home) -> None:
+    ran = ppctl("packages", "list")
+    assert (ran.code, ran.out) == (0, "foo-bar\n")
+    ran = ppctl("packages", "list", "Foo_Bar")
+    assert [line.split()[:2] for line in ran.out.splitlines()[1:]] == [
+        [name, version] for (name, _), version in zip(WHEELS, ("1.0", "1.1"), strict=True)
+    ]
+    assert ppctl("packages", "list", "Foo.Bar", "--json").result["files"][0]["size"] == len(WHEELS[0][1])
+
+
+def test_yank_and_unyank(home: Home) -> None:
+    name = WHEELS[1][0]
+    ran = ppctl("packages", "yank", "Foo.Bar", "1.1.0", "--reason", "bad <b>")
+    assert ran.code == 1  # 1.1.0 and 1.1 are two ways to write it, but its files say 1.1
+    assert "it has 1.0, 1.1" in ran.err
+    ran = ppctl("packages", "yank", "Foo.Bar", "v1.1", "--reason", "bad <b>")
+    assert (ran.code, listed(home)[name]) == (0, "bad <b>")
+    assert "bad <b>" in ppctl("packages", "list", "foo-bar").out
+    assert (
+        ppctl("packages", "yank", "Foo.Bar", "1.1", "--reason", "bad <b>", "--json").result["changed"]
+        is False
+    )
+    assert ppctl("packages", "unyank", "foo-bar", "1.1", "--json").result == {
+        "changed": True,
+        "files": [name],
+    }
+    assert listed(home)[name] is None
+    assert ppctl("packages", "unyank", "foo-bar", "1.1").out == "foo-bar 1.1 was not yanked\n"
+
+
+def test_status(home: Home) -> None:
+    assert ppctl("packages", "status", "foo-bar", "quarantined", "--reason", "stolen").code == 0
+    assert listed(home) == {}
+    assert "quarantined (stolen)" in ppctl("packages", "list", "foo-bar").out
+    assert ppctl("packages", "status", "foo-bar", "active").code == 0
+    assert len(listed(home)) == 2
+    assert json.loads((home.packages / FILE_NAME).read_text())["projects"] == {}
+
+
+def test_remove(home: Home) -> None:
+    refused = ppctl("packages", "remove", "foo-bar", "1.0")
+    assert (refused.code, len(listed(home))) == (2, 2)
+    no = on_terminal(["packages", "remove", "foo-bar", "1.0"], [("[y/N]", "n\r")])
+    assert (no.code, len(listed(home))) == (1, 2)
+    yes = on_terminal(["packages", "remove", "foo-bar", "1.0"], [("[y/N]", "y\r")])
+    assert (yes.code, list(listed(home))) == (0, [WHEELS[1][0]])
+    assert "1 file left" in yes.out
+    assert not (home.packages / WHEELS[0][0]).exists()
+    assert ppctl("packages", "remove", "foo-bar", "1.1", "--yes").out.endswith("has no files any more\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["list", "nothing"], "there is no project nothing"),
+        (["yank", "nothing", "1.0"], "there is no project nothing"),
+        (["yank", "foo-bar", "6.6"], "foo-bar has no version 6.6; it has 1.0, 1.1"),
+        (["remove", "foo-bar", "../x", "--yes"], "has no version"),
+    ],
+)
+def test_what_is_not_there(home: Home, argv: list[str], said: str) -> None:
+    ran = ppctl("packages", *argv)
+    assert ran.code == 1
+    assert said in ran.err
+    assert len(listed(home)) == 2
+
+
+def test_broken_marks_are_not_replaced(home: Home) -> None:
+    (home.packages / FILE_NAME).write_text("{")
+    assert "is broken" in ppctl("packages", "yank", "foo-bar", "1.0").err
+    assert (home.packages / FILE_NAME).read_text() == "{"
+
+
+def test_without_a_worker(home: Home) -> None:
+    home.workers[0].kill()
+    assert ppctl("packages", "list").out == "foo-bar\n"
+    home.workers[1].kill()
+    ran = ppctl("packages", "list")
+    assert ran.code == 1
+    assert "no worker of the index is running" in ran.err
+    assert "ppctl start" in ran.err
+
+
+def test_nobody_else_can_ask(home: Home) -> None:
+    body = b'{"action": "remove", "project": "foo-bar", "version": "1.0"}'
+    for path in ("/_ppctl/packages", "/_ppctl/packages?project=foo-bar", "/_ppctl/other"):
+        assert home.get(path).status == 404
+        assert home.request("POST", path, body).status == 404
+    for bad in (b"", b"[]", b"{", b'{"action": "x"}', b'{"action": "status", "project": "foo-bar"}'):
+        assert home.workers[0].request("POST", "/_ppctl/packages", bad).status == 400
+    assert len(listed(home)) == 2
+    assert Path(home.packages / WHEELS[0][0]).exists()

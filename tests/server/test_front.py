@@ -1,0 +1,114 @@
+"""ppctl.server.front: what goes wrong is answered plainly, and who asks is known."""
+
+from __future__ import annotations
+
+import errno
+import io
+import logging
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ppctl.server.backend import NameRefused
+from ppctl.server.config import ServerConfig
+from ppctl.server.front import Front, Proxies
+
+CONFIG = ServerConfig(packages=Path("/p"), htpasswd=Path("/h"), run=Path("/r"))
+
+
+def ask(error: Exception | None = None, **environ: Any) -> tuple[str, bytes, dict[str, Any]]:
+    """Return status, body and what the application behind got; it raises `error`."""
+    seen: dict[str, Any] = {}
+    statuses: list[str] = []
+
+    def application(env: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        seen.update(env)
+        if error:
+            raise error
+        start_response("200 OK", [])
+        return [b"fine"]
+
+    base = {
+        "REQUEST_METHOD": "GET",
+        "PATH_INFO": "/simple/",
+        "REMOTE_ADDR": "127.0.0.1",
+        "wsgi.input": io.BytesIO(),
+    }
+    front = Front(application, CONFIG, lambda: {"worker": 1})
+    content = front({**base, **environ}, lambda status, headers: statuses.append(status))
+    return statuses[0], b"".join(content), seen
+
+
+@pytest.mark.parametrize(
+    ("error", "agent", "status"),
+    [
+        (FileExistsError(errno.EEXIST, "x"), "uv/0.9", "409 Conflict"),
+        (FileExistsError(errno.EEXIST, "x"), "twine/6.2", "400 Bad Request"),
+        (NameRefused("x"), "", "400 Bad Request"),
+        (OSError(errno.ENOSPC, "x"), "", "507 Insufficient Storage"),
+        (OSError(errno.EDQUOT, "x"), "", "507 Insufficient Storage"),
+        (OSError(errno.EIO, "x"), "", "500 Internal Server Error"),
+        (KeyError("secret"), "", "500 Internal Server Error"),
+    ],
+)
+def test_errors_have_their_status(error: Exception, agent: str, status: str) -> None:
+    found, body, _ = ask(error, HTTP_USER_AGENT=agent)
+    assert found == status
+    assert b"secret" not in body
+    assert b"Traceback" not in body
+
+
+def test_an_unexpected_error_is_logged_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        ask(KeyError("what"), PATH_INFO="/simple/x/", HTTP_AUTHORIZATION="Basic c2VjcmV0")
+    assert "GET /simple/x/ failed" in caplog.text
+    assert "KeyError" in caplog.text
+    assert "c2VjcmV0" not in caplog.text
+
+
+def test_the_control_page_is_for_the_own_socket_only() -> None:
+    path = {"PATH_INFO": "/_ppctl/worker"}
+    with socket.socket(socket.AF_UNIX) as own, socket.socket(socket.AF_INET) as public:
+        assert ask(**path, **{"gunicorn.socket": own})[:2] == ("200 OK", b'{"worker": 1}')
+        assert ask(**path, **{"gunicorn.socket": public})[0] == "404 Not Found"
+        assert ask(**path)[0] == "404 Not Found"
+        assert ask(**path, **{"gunicorn.socket": own}, REQUEST_METHOD="POST")[0] == "404 Not Found"
+
+
+@pytest.mark.parametrize(
+    ("listed", "address", "trusted"),
+    [
+        ("127.0.0.1,::1", "127.0.0.1", True),
+        ("127.0.0.1, ::1", "::1", True),
+        ("127.0.0.1,::1", "127.0.0.2", False),
+        ("10.0.0.0/8", "10.200.3.4", True),
+        ("10.1.2.3/8", "10.200.3.4", True),
+        ("10.0.0.0/8", "11.0.0.1", False),
+        ("*", "203.0.113.9", True),
+        ("", "127.0.0.1", False),
+        ("127.0.0.1", "", False),
+        ("127.0.0.1", "not an address", False),
+    ],
+)
+def test_which_proxies_are_believed(listed: str, address: str, trusted: bool) -> None:
+    assert (address in Proxies(listed)) is trusted
+
+
+@pytest.mark.parametrize(
+    ("peer", "header", "client"),
+    [
+        ("127.0.0.1", "203.0.113.9", "203.0.113.9"),
+        ("127.0.0.1", "198.51.100.7, 203.0.113.9", "203.0.113.9"),
+        ("127.0.0.1", "2001:db8::1", "2001:db8::1"),
+        ("127.0.0.1", "forged\nline", "127.0.0.1"),
+        ("127.0.0.1", "", "127.0.0.1"),
+        ("198.51.100.7", "203.0.113.9", "198.51.100.7"),
+    ],
+)
+def test_who_the_client_is(peer: str, header: str, client: str) -> None:
+    _, _, seen = ask(REMOTE_ADDR=peer, HTTP_X_FORWARDED_FOR=header)
+    assert seen["REMOTE_ADDR"] == client
+    assert ("HTTP_X_FORWARDED_FOR" in seen) is (peer == "127.0.0.1")

@@ -1,0 +1,340 @@
+"""Names, pages and negotiation, whatever they are given; and that a page is rendered once per change."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import threading
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from packaging.version import Version
+
+from ppctl.server import answers, marks, names, negotiate, scan, simple
+from ppctl.server.catalogue import Catalogue, File
+from ppctl.server.changes import Entry
+from ppctl.server.marks import Marks, MarksFile
+from ppctl.server.negotiate import Format
+from ppctl.server.pages import INDEX, Pages
+from ppctl.server.scan import Stamp
+
+
+class Links(HTMLParser):
+    """The links of a page, with their attributes and text."""
+
+    def __init__(self, page: bytes) -> None:
+        super().__init__()
+        self.found: list[tuple[dict[str, str | None], str]] = []
+        self.tags: set[str] = set()
+        self.feed(page.decode())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        if tag == "a":
+            self.found.append((dict(attrs), ""))
+
+    def handle_data(self, data: str) -> None:
+        if self.found and self.found[-1][1] == "":
+            self.found[-1] = (self.found[-1][0], data)
+
+
+def file(path: str, **more: Any) -> File:
+    base = {
+        "path": path,
+        "name": path.rpartition("/")[2],
+        "project": "p",
+        "pkgname": "p",
+        "version": "1",
+        "release": "1",
+        "size": 1,
+        "mtime_ns": 0,
+        "inode": 1,
+        "sha256": "ab" * 32,
+        "requires_python": None,
+        "metadata_sha256": None,
+        "metadata_listed": 0,
+    }
+    return File(**{**base, **more})
+
+
+# A path's characters: everything but what ends a name.
+path_text = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="/\0\r\n"), min_size=1)
+
+
+@given(path_text, path_text, st.text(st.characters(blacklist_categories=["Cs"])))
+def test_no_name_breaks_a_page(name: str, requires: str, reason: str) -> None:
+    known = file(f"sub/{name}.zip", requires_python=requires)
+    said = Marks("archived", reason, {"1": reason})
+    page = Links(simple.project_html("p", [known], said, "/base"))
+    assert page.tags <= {"html", "head", "meta", "title", "body", "h1", "a", "br"}
+    [(attributes, text)] = page.found
+    assert text == known.name
+    href = attributes["href"]
+    assert href is not None
+    path, _, digest = href.partition("#")
+    assert path.isascii()
+    assert not set(path) & set(' ?#<>"')
+    assert unquote(path) == f"/base/packages/{known.path}"
+    assert digest == f"sha256={known.sha256}"
+    assert attributes["data-requires-python"] == requires
+    if "\r" not in reason:
+        assert attributes["data-yanked"] == reason
+    found = json.loads(simple.project_json("p", [known], said, "/base"))["files"][0]
+    assert (found["filename"], unquote(found["url"])) == (known.name, f"/base/packages/{known.path}")
+    index = Links(simple.index_html([name]))
+    assert index.found[0][1] == name
+    assert unquote(str(index.found[0][0]["href"])) == f"{name}/"
+
+
+@given(st.text(max_size=60))
+def test_any_path_can_be_parsed(path: str) -> None:
+    found = names.parse(path)
+    if found:
+        assert found.project == names.normalize(found.project)
+        found.sort.decode()
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("Foo.Bar-1.0.tar.gz", ("foo-bar", "1.0")),
+        ("a/b/foo_bar-1.0-1-py3-none-any.whl", ("foo-bar", "1.0")),
+        ("foo-1.0RC1.zip", ("foo", "1.0rc1")),
+        ("foo-1.0.zip.asc", ("foo", "1.0")),
+        ("foo-what.zip", ("foo", "what")),
+        (".foo-1.0.zip", None),
+        (".git/foo-1.0.zip", None),
+        ("/foo-1.0.zip", None),
+        ("a//foo-1.0.zip", None),
+        ("../foo-1.0.zip", None),
+        ("foo-1.0.txt", None),
+        ("foo\udcff-1.0.zip", None),
+    ],
+)
+def test_names(path: str, expected: tuple[str, str] | None) -> None:
+    found = names.parse(path)
+    assert (found and (found.project, found.release)) == expected
+
+
+def test_versions_are_sorted_as_people_expect() -> None:
+    releases = ["1.10", "1.9", "1.10rc1", "weird", "1.0.dev1", "1.0"]
+    files = [file(f"p-{release}.zip", release=release) for release in releases]
+    found = json.loads(simple.project_json("p", files, Marks(), ""))["versions"]
+    assert found[0] == "weird"
+    assert found[1:] == sorted(found[1:], key=Version)
+
+
+# --- negotiation
+
+
+@given(st.text(max_size=200))
+def test_any_header_can_be_read(header: str) -> None:
+    negotiate.by_accept(header)
+    negotiate.accepts_gzip(header)
+    negotiate.by_name(header)
+    environ = {
+        "HTTP_RANGE": header,
+        "HTTP_IF_RANGE": header,
+        "HTTP_IF_NONE_MATCH": header,
+        "HTTP_IF_MODIFIED_SINCE": header,
+    }
+    answers.is_unchanged(environ, '"x"', 0)
+    answers.is_unchanged({"HTTP_IF_MODIFIED_SINCE": header}, None, 0)
+    answers.plain(404, header or "x")
+    try:
+        found = answers.part(environ, 10, '"x"', 0)
+    except answers.BadRange:
+        return
+    assert found is None or (0 <= found[0] < 10 and 0 < found[1] <= 10 - found[0])
+
+
+weights = st.dictionaries(
+    st.sampled_from([*(f.value for f in Format), "*/*", "text/*", "application/*"]),
+    st.integers(0, 10),
+    min_size=1,
+)
+
+
+@given(weights)
+def test_nobody_gets_what_he_does_not_want(wanted: dict[str, int]) -> None:
+    header = ", ".join(f"{name};q={weight / 10}" for name, weight in wanted.items())
+
+    def quality(found: Format) -> int:
+        kind = found.value.partition("/")[0] + "/*"
+        return next((wanted[n] for n in (found.value, kind, "*/*") if n in wanted), 0)
+
+    chosen = negotiate.by_accept(header)
+    best = max(quality(found) for found in Format)
+    assert (chosen is None) == (best == 0)
+    if chosen:
+        assert quality(chosen) == best
+
+
+@pytest.mark.parametrize(
+    ("header", "accepted"),
+    [
+        ("gzip", True),
+        ("gzip;q=0", False),
+        ("br, gzip;q=0.1", True),
+        ("*", True),
+        ("", False),
+        ("identity", False),
+        ("*;q=0", False),
+        ("gzip;q=0, *", False),
+    ],
+)
+def test_gzip(header: str, accepted: bool) -> None:
+    assert negotiate.accepts_gzip(header) is accepted
+
+
+# --- marks
+
+
+@given(
+    st.dictionaries(
+        st.text(min_size=1),
+        st.builds(
+            Marks,
+            st.sampled_from(marks.STATUSES),
+            st.text(),
+            st.dictionaries(st.text(), st.text(), max_size=3),
+        ),
+        max_size=3,
+    )
+)
+def test_marks_are_read_as_they_were_written(said: dict[str, Marks]) -> None:
+    assert marks.parse(marks.serialise(said)) == said
+
+
+# --- rendered once
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Catalogue:
+    for name in ("packages", "run"):
+        (tmp_path / name).mkdir()
+    return Catalogue(tmp_path / "run", tmp_path / "packages")
+
+
+def entry(path: str, digest: str = "00") -> Entry:
+    return Entry(path, Stamp(1, 2, 3), digest * 32, None)
+
+
+def test_a_page_is_rendered_once_per_change(catalogue: Catalogue) -> None:
+    pages = Pages(catalogue, MarksFile(catalogue.packages), "")
+    other = Catalogue(catalogue.path.parent, catalogue.packages)
+    catalogue.put([entry("foo-1.0.zip"), entry("bar-1.0.zip")])
+    for _ in range(5):
+        for project in ("foo", "bar", INDEX):
+            assert pages.get(project, is_json=True)
+    assert pages.rendered == 3
+    other.put([entry("foo-2.0.zip")])
+    for _ in range(5):
+        page = pages.get("foo", is_json=True)
+        assert page
+        assert b"foo-2.0.zip" in page.content
+        assert pages.get("bar", is_json=True)
+        assert pages.get(INDEX, is_json=True)
+    assert pages.rendered == 4
+    other.remove(["bar-1.0.zip"])
+    assert pages.get("bar", is_json=True) is None
+    assert pages.get(INDEX, is_json=True)
+    assert pages.rendered == 5
+    other.put([entry("foo-2.0.zip", "11")])
+    page = pages.get("foo", is_json=True)
+    assert page
+    assert b"11" * 32 in page.content
+
+
+def test_the_memory_of_pages_is_bounded(catalogue: Catalogue) -> None:
+    catalogue.put([entry(f"p{number}-1.0.zip") for number in range(200)])
+    for limit, kept in ((20_000, 15), (300_000, 200)):
+        pages = Pages(catalogue, MarksFile(catalogue.packages), "", max_bytes=limit)
+        for number in [*range(200), *range(200)]:
+            page = pages.get(f"p{number}", is_json=False)
+            assert page
+            assert page.content.count(b"<a ") == 1
+        assert sum(page.size for page in pages._pages.values()) == pages._bytes <= limit
+        assert kept <= len(pages._pages) < kept + 10
+        assert pages.rendered == (400 if kept == 15 else 200)
+
+
+def test_many_threads_read_while_others_write(catalogue: Catalogue) -> None:
+    pages = Pages(catalogue, MarksFile(catalogue.packages), "")
+    failures: list[object] = []
+
+    def read() -> None:
+        try:
+            last = 0
+            while last < 100:
+                page = pages.get("foo", is_json=False)
+                count = page.content.count(b"<a ") if page else 0
+                assert count >= last
+                last = count
+        except BaseException as e:
+            failures.append(e)
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for number in range(100):
+        Catalogue(catalogue.path.parent, catalogue.packages).put([entry(f"foo-1.{number}.zip")])
+    for thread in threads:
+        thread.join(30)
+    assert failures == []
+
+
+# --- the catalogue
+
+
+def test_a_new_catalogue_has_what_is_on_the_disk(catalogue: Catalogue) -> None:
+    for path in ("foo-1.0.zip", "sub/foo-2.0.zip", ".x/foo-3.0.zip", "readme.txt"):
+        (catalogue.packages / path).parent.mkdir(exist_ok=True)
+        (catalogue.packages / path).write_bytes(b"x")
+    found = catalogue.files("foo")
+    assert [file.path for file in found] == ["foo-1.0.zip", "sub/foo-2.0.zip"]
+    assert all(file.sha256 for file in found)
+    assert found[0].stamp == scan.look(catalogue.packages / "foo-1.0.zip")
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage" * 1000, b"SQLite format 3\0" + b"\0" * 5000])
+def test_a_file_that_is_no_catalogue_is_replaced(catalogue: Catalogue, content: bytes) -> None:
+    (catalogue.packages / "foo-1.0.zip").write_bytes(b"x")
+    catalogue.path.write_bytes(content)
+    assert catalogue.projects() == ["foo"]
+    assert Catalogue(catalogue.path.parent, catalogue.packages).projects() == ["foo"]
+
+
+def test_a_change_is_made_whole_or_not_at_all(catalogue: Catalogue) -> None:
+    class Broken(dict[str, object]):
+        pass
+
+    catalogue.put([entry("foo-1.0.zip")])
+    broken = Entry("foo-2.0.zip", Stamp(1, 2, 3), Broken(), None)  # type: ignore[arg-type]
+    with pytest.raises(sqlite3.Error):
+        catalogue.put([entry("foo-1.5.zip"), broken])
+    assert [file.path for file in catalogue.files("foo")] == ["foo-1.0.zip"]
+
+
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.sampled_from("abc"), st.integers(0, 3)), max_size=20))
+def test_projects_are_those_that_have_files(catalogue: Catalogue, steps: list[tuple[bool, str, int]]) -> None:
+    catalogue.remove([file.path for file in catalogue.all_files()])
+    there: set[str] = set()
+    for is_put, project, version in steps:
+        path = f"{project}-{version}.0.zip"
+        before = catalogue.version()
+        if is_put:
+            catalogue.put([entry(path)])
+            there.add(path)
+        else:
+            catalogue.remove([path])
+            there.discard(path)
+        assert is_put <= (catalogue.version() != before)
+        assert catalogue.projects() == sorted({path[0] for path in there})
+        assert {file.path for file in catalogue.all_files()} == there

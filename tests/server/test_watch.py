@@ -1,0 +1,157 @@
+"""ppctl.server.watch without the kernel's notes: its limit is reached, or the file system has none."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ppctl.server import inotify, reconcile, store, watch
+from ppctl.server.catalogue import Catalogue
+from ppctl.server.inotify import Inotify
+from ppctl.server.watch import Watcher, file_system
+from tests.server.patience import within
+
+
+@pytest.fixture
+def catalogue(tmp_path: Path) -> Catalogue:
+    for name in ("packages", "run"):
+        (tmp_path / name).mkdir()
+    return Catalogue(tmp_path / "run", tmp_path / "packages")
+
+
+@pytest.fixture
+def watching(catalogue: Catalogue) -> Iterator[Watcher]:
+    watcher = Watcher(catalogue, catalogue.path.with_name("watch.lock"))
+    yield watcher
+    watcher.stop()
+
+
+def no_inotify(*_: Any) -> None:
+    raise OSError(errno.EMFILE, "inotify_init1: Too many open files")
+
+
+def no_more_watches(_self: Inotify, _directory: str) -> None:
+    raise OSError(errno.ENOSPC, "inotify_add_watch: No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("what", "replacement"), [("_libc", no_inotify), ("add", no_more_watches)], ids=["instances", "watches"]
+)
+def test_at_the_limit_the_times_of_directories_are_looked_at(
+    catalogue: Catalogue, watching: Watcher, monkeypatch: pytest.MonkeyPatch, what: str, replacement: Any
+) -> None:
+    monkeypatch.setattr(inotify if what == "_libc" else Inotify, what, replacement)
+    watching.start()
+    assert within(2, lambda: watching.is_watching)
+    for directory in ("", "sub/deep/"):
+        path = catalogue.packages / f"{directory}foo-1.0.zip"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"1")
+        found = path.relative_to(catalogue.packages).as_posix()
+        assert within(4, lambda: bool(catalogue.without_hash(1)) is False and catalogue.count() == 1)
+        assert [file.path for file in catalogue.files("foo")] == [found]
+        path.unlink()
+        assert within(4, lambda: catalogue.projects() == [])
+
+
+def test_when_the_limit_is_reached_later_nothing_is_missed(
+    catalogue: Catalogue, watching: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching.start()
+    assert within(2, lambda: watching.is_watching)
+    time.sleep(0.2)
+    monkeypatch.setattr(Inotify, "add", no_more_watches)
+    (catalogue.packages / "sub").mkdir()
+    time.sleep(0.2)
+    (catalogue.packages / "sub" / "foo-1.0.zip").write_bytes(b"1")
+    assert within(4, lambda: catalogue.projects() == ["foo"])
+
+
+def test_a_network_file_system_is_looked_at(
+    catalogue: Catalogue, watching: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watch, "file_system", lambda path: "nfs4")
+    monkeypatch.setattr(inotify, "_libc", lambda: pytest.fail("not to be used"))
+    watching.start()
+    assert within(2, lambda: watching.is_watching)
+    (catalogue.packages / "foo-1.0.zip").write_bytes(b"1")
+    assert within(4, lambda: catalogue.projects() == ["foo"])
+
+
+def test_without_notes_a_slow_writer_is_found_out(
+    catalogue: Catalogue, watching: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that pauses while it is written is read too early, and again a few seconds later."""
+    monkeypatch.setattr(inotify, "_libc", no_inotify)
+    monkeypatch.setattr(reconcile, "SECOND_LOOK_SECONDS", 2.0)
+    watching.start()
+    assert within(2, lambda: watching.is_watching)
+    with (catalogue.packages / "foo-1.0.zip").open("wb") as file:
+        file.write(b"half")
+        file.flush()
+        assert within(4, lambda: [found.size for found in catalogue.files("foo")] == [4])
+        file.write(b"whole")
+    assert within(5, lambda: [found.size for found in catalogue.files("foo")] == [9])
+
+
+def test_the_kind_of_file_system() -> None:
+    assert file_system(Path("/proc/self")) == "proc"
+    assert file_system(Path("/")) != ""
+
+
+def test_one_watches_at_a_time(catalogue: Catalogue) -> None:
+    lock = catalogue.path.with_name("watch.lock")
+    first, second = Watcher(catalogue, lock), Watcher(catalogue, lock)
+    first.start()
+    assert within(2, lambda: first.is_watching)
+    second.start()
+    time.sleep(0.5)
+    assert not second.is_watching
+    first.stop()
+    assert within(2, lambda: second.is_watching)
+    second.stop()
+    assert not second.is_watching
+
+
+def test_an_unreadable_directory_does_not_empty_the_catalogue(
+    catalogue: Catalogue, watching: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (catalogue.packages / "foo-1.0.zip").write_bytes(b"1")
+    catalogue.open()
+    scandir = os.scandir
+
+    def broken(path: Any) -> Any:
+        if threading.current_thread().name == "watch":
+            raise OSError(errno.EIO, "broken")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", broken)
+    watching.start()
+    assert within(2, lambda: watching.is_watching)
+    time.sleep(0.5)
+    assert catalogue.projects() == ["foo"]
+
+
+def test_an_unreadable_file_is_reported_once(
+    catalogue: Catalogue,
+    watching: Watcher,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_packages: Path, path: str) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    for module in (store, reconcile):
+        monkeypatch.setattr(module, "examine", refuse)
+    (catalogue.packages / "foo-1.0.zip").write_bytes(b"1")
+    watching.start()
+    time.sleep(1)
+    assert caplog.text.count("cannot be read") == 1
+    assert catalogue.projects() == ["foo"]

@@ -1,0 +1,223 @@
+"""Releases: ids, completeness, building, and which are removed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from ppctl import releases
+from ppctl.errors import PpctlError
+from ppctl.host import Completed
+from ppctl.layout import Layout
+from ppctl.releases import Release
+from ppctl.settings import Server
+from tests.fake_host import FakeHost, Killed, Run
+from tests.fakes import World
+
+HOME = Path("/srv/index")
+LAYOUT = Layout(HOME)
+
+
+def release(**values: object) -> Release:
+    server = Server(**values)  # type: ignore[arg-type]
+    return releases.define(server, "/usr/bin/python3", "3.11.7")
+
+
+def put_release(host: FakeHost, name: str) -> None:
+    host.put(HOME / "releases" / name / "bin" / "python")
+    host.put(HOME / "releases" / name / "release.json")
+
+
+def test_the_same_settings_are_the_same_release() -> None:
+    assert release() == release()
+    assert release().id.startswith("2.4.2-")
+    pinned = release(versions={"pypiserver": "2.4.1", "gunicorn": "27.0.1"})
+    assert pinned == release(versions={"gunicorn": "27.0.1", "pypiserver": "2.4.1"})
+    assert pinned.id.startswith("2.4.1-")
+
+
+def test_what_makes_another_release() -> None:
+    ids = {
+        release().id,
+        release(versions={"gunicorn": "27.0.0"}).id,
+        releases.define(Server(), "/usr/bin/python3", "3.11.8").id,
+        releases.define(Server(), "/opt/python3", "3.11.7").id,
+    }
+    assert len(ids) == 4
+    # Where it is installed from is no part of it.
+    assert release().id == release(find_links="/srv/wheels").id
+
+
+def test_describe() -> None:
+    assert release().describe() == "pypiserver 2.4.2, gunicorn 27.0.1"
+    assert release(versions={"pypiserver": "2.4.1"}).describe() == "pypiserver 2.4.1, gunicorn 27.0.1"
+
+
+def test_the_lock_file_is_complete() -> None:
+    """Every requirement has an exact version and hashes, and the workers' imports are among them."""
+    lines = release().lock.splitlines()
+    pinned = [line for line in lines if "==" in line and not line.startswith(" ")]
+    assert {line.split("==")[0] for line in pinned} >= {"pypiserver", "gunicorn", "libpass", "bcrypt"}
+    assert len([line for line in lines if "--hash=sha256:" in line]) >= len(pinned)
+
+
+def test_build_writes_its_marker_last() -> None:
+    world = World()
+    releases.build(release(), LAYOUT, world.host)
+    path = release().path(LAYOUT)
+    writes = [arguments[0] for operation, arguments in world.host.operations if operation == "write"]
+    assert writes[-1] == path / "release.json"
+    assert releases.is_complete(release().id, LAYOUT, world.host)
+    modules = path / "lib/python3.11/site-packages/ppctl"
+    assert (
+        world.host.read(modules / "server" / "app.py")
+        == (releases.PACKAGE / "server" / "app.py").read_bytes()
+    )
+    commands = [run.argv[1:4] for run in world.host.runs]
+    assert ("pip", "install", "--require-hashes") in commands
+
+
+@pytest.mark.parametrize(
+    ("values", "arguments"),
+    [
+        ({}, ()),
+        ({"find_links": "/srv/wheels"}, ("--no-index", "--find-links", "/srv/wheels")),
+        ({"index_url": "https://mirror/simple"}, ("--default-index", "https://mirror/simple")),
+    ],
+)
+def test_where_packages_come_from(values: dict[str, object], arguments: tuple[str, ...]) -> None:
+    world = World()
+    releases.build(release(versions={"pypiserver": "2.4.1"}, **values), LAYOUT, world.host)
+    pip = [run.argv for run in world.host.runs if run.argv[1] == "pip"]
+    assert [argv[2] for argv in pip] == ["compile", "install"]
+    for argv in pip:
+        assert argv[argv.index("--python") + 2 :] == arguments
+    wanted = (
+        world.host.read(release().path(LAYOUT).parent / pip[0][pip[0].index("--no-header") + 1]) or b""
+    ).decode()
+    assert "pypiserver==2.4.1\n" in wanted and "gunicorn" in wanted
+
+
+def test_a_build_that_fails_leaves_nothing() -> None:
+    world = World()
+    world.uv_fails = "error: No space left on device (os error 28)"
+    with pytest.raises(PpctlError, match=r"cannot install(.|\n)*No space left") as caught:
+        releases.build(release(), LAYOUT, world.host)
+    assert "server.find_links" in caught.value.hint
+    assert world.host.list(HOME / "releases") == []
+
+
+def test_a_release_that_cannot_be_imported_is_no_release() -> None:
+    world = World()
+
+    def python(run: Run) -> Completed | str:
+        if "ppctl.server.app" in run.argv[-1]:
+            return Completed(
+                1, "", "Traceback:\nImportError: cannot import name 'RunConfig' from 'pypiserver'"
+            )
+        return world._python(run)
+
+    world.host.answer(str(release().path(LAYOUT) / "bin" / "python"), by=python)
+    original = world.host.answer
+    world.host.answer = lambda *prefix, by="": None  # type: ignore[method-assign,assignment] # uv's python stays ours
+    with pytest.raises(PpctlError, match=r"the release does not work:(.|\n)*ImportError"):
+        releases.build(release(), LAYOUT, world.host)
+    world.host.answer = original  # type: ignore[method-assign]
+    assert world.host.list(HOME / "releases") == []
+
+
+def test_a_half_removed_release_is_not_complete() -> None:
+    host = FakeHost()
+    put_release(host, "a")
+    for name in "xyz":
+        host.put(HOME / "releases" / "a" / "lib" / "deep" / "deeper" / name)
+    host.kill_at(2, midway=True)
+    with pytest.raises(Killed):
+        releases.remove(HOME / "releases" / "a", host)
+    assert host.stat(HOME / "releases" / "a" / "bin" / "python")
+    assert not releases.is_complete("a", LAYOUT, host)
+
+
+@pytest.mark.parametrize(
+    ("keep", "wanted", "removed"),
+    [
+        (3, "d", ["a", "half"]),
+        (1, "d", ["a", "b", "c", "half"]),
+        (50, "d", ["half"]),
+        (3, "a", ["b", "half"]),
+        (2, "new", ["a", "b", "c", "half"]),
+    ],
+)
+def test_what_is_superfluous(keep: int, wanted: str, removed: list[str]) -> None:
+    host = FakeHost()
+    for name in "abcd":
+        put_release(host, name)
+    host.put(HOME / "releases" / "half" / "bin" / "python")
+    host.link(HOME / "releases" / "current", "c")
+    assert sorted(releases.superfluous(LAYOUT, host, wanted=wanted, keep=keep)) == removed
+
+
+def test_current() -> None:
+    host = FakeHost()
+    assert releases.current(LAYOUT, host) == ""
+    host.make_directory(HOME / "releases", mode=0o755)
+    host.link(HOME / "releases" / "current", "a")
+    assert releases.current(LAYOUT, host) == "a"
+
+
+# -- python ------------------------------------------------------------------------------------------------
+
+
+def test_choose_python() -> None:
+    host = FakeHost()
+    own = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
+    assert releases.choose_python(Server(python="3.12"), host, is_system=True) == "3.12"
+    assert releases.choose_python(Server(), host, is_system=False) == own
+    assert releases.choose_python(Server(), host, is_system=True) == own
+    host.put("/usr/bin/python3")
+    assert releases.choose_python(Server(), host, is_system=True) == "/usr/bin/python3"
+
+
+def test_python_version() -> None:
+    host = FakeHost()
+    host.answer("/usr/bin/python3", by="3.13.1\n")
+    assert releases.python_version("/usr/bin/python3", host) == "3.13.1"
+    host.answer(releases.find_uv(host), by="/usr/bin/python3\n")
+    assert releases.python_version("3.13", host) == "3.13.1"
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (Completed(1, "", "broken interpreter"), "does not run: broken interpreter"),
+        ("", "does not run"),
+        ("3.9.2\n", "is Python 3.9.2; the server needs 3.10 or newer"),
+        ("nonsense\n", "does not run"),
+    ],
+)
+def test_pythons_that_do_not_serve(answer: Completed | str, message: str) -> None:
+    host = FakeHost()
+    host.answer("/opt/python", by=answer)
+    with pytest.raises(PpctlError, match=f"server.python: /opt/python.*{message}"):
+        releases.python_version("/opt/python", host)
+
+
+def test_no_such_python() -> None:
+    host = FakeHost()
+    host.answer(releases.find_uv(host), by=Completed(2, "", "no interpreter"))
+    with pytest.raises(PpctlError, match=r"server\.python: there is no Python 3\.99 on this machine"):
+        releases.python_version("3.99", host)
+    with pytest.raises(PpctlError, match=r"server\.python: /opt/gone"):
+        releases.python_version("/opt/gone", host)
+
+
+def test_uv_of_the_path_is_the_second_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = FakeHost()
+    monkeypatch.setitem(sys.modules, "uv", None)
+    with pytest.raises(PpctlError, match="uv is not installed"):
+        releases.find_uv(host)
+    host.programs["uv"] = "/usr/local/bin/uv"
+    assert releases.find_uv(host) == "/usr/local/bin/uv"
