@@ -28,7 +28,10 @@ SETTLED_SECONDS = 0.5
 """A file that is found without a note from the kernel may still be being written for so long."""
 
 SECOND_LOOK_SECONDS = 5.0
-"""Without notes from the kernel, a file is looked at again so long after it was found."""
+"""Without notes from the kernel, a file is looked at again so long after it was found, and then ever later."""
+
+_SECOND_LOOKS = 4
+"""At 5, 20, 65 and 200 seconds: the next look at everything is due after five minutes."""
 
 _STEP = 16 << 20
 _BATCH = 64
@@ -45,7 +48,7 @@ class Reconciler:
         self._small: OrderedDict[str, None] = OrderedDict()
         self._large: OrderedDict[str, None] = OrderedDict()
         self._unsettled = _Later(SETTLED_SECONDS, clock)
-        self._second_look = _Later(SECOND_LOOK_SECONDS, clock)
+        self._second_looks = [_Later(SECOND_LOOK_SECONDS * 3**n, clock) for n in range(_SECOND_LOOKS)]
         self._unreadable: set[str] = set()
         self._reading: Examination | None = None
         self._without_hash = True
@@ -124,9 +127,8 @@ class Reconciler:
 
     def next_check(self) -> float | None:
         """Return in how many seconds a file wants to be looked at again; None for none."""
-        times = [
-            found for later in (self._unsettled, self._second_look) if (found := later.next()) is not None
-        ]
+        every = (self._unsettled, *self._second_looks)
+        times = [found for later in every if (found := later.next()) is not None]
         return min(times) if times else None
 
     def close(self) -> None:
@@ -150,7 +152,7 @@ class Reconciler:
         self._unreadable.discard(path)
         self._unsettled.drop(path)
         if not self.has_notes:
-            self._second_look.add(path)  # nobody will tell when its writer has finished
+            self._second_looks[0].add(path)  # nobody will tell when its writer has finished
         (self._large if found.size >= LARGE else self._small)[path] = None
 
     def _check_settled(self, paths: Iterable[str]) -> None:
@@ -167,7 +169,13 @@ class Reconciler:
         self.check(settled)
 
     def _check_later(self) -> None:
-        due = [*self._unsettled.take_due(), *self._second_look.take_due()]
+        due = self._unsettled.take_due()
+        for number, looks in enumerate(self._second_looks, start=1):
+            again = looks.take_due()
+            due += again
+            for path in again:
+                if number < _SECOND_LOOKS and not self.has_notes:
+                    self._second_looks[number].add(path)
         if due:
             self._check_settled(due)
 

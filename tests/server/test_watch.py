@@ -88,15 +88,16 @@ def test_a_network_file_system_is_looked_at(
 def test_without_notes_a_slow_writer_is_found_out(
     catalogue: Catalogue, watching: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A file that pauses while it is written is read too early, and again a few seconds later."""
+    """A file that pauses while it is written is read too early, and again later, more than once."""
     monkeypatch.setattr(inotify, "_libc", no_inotify)
-    monkeypatch.setattr(reconcile, "SECOND_LOOK_SECONDS", 2.0)
+    monkeypatch.setattr(reconcile, "SECOND_LOOK_SECONDS", 0.5)
     watching.start()
     assert within(2, lambda: watching.is_watching)
     with (catalogue.packages / "foo-1.0.zip").open("wb") as file:
         file.write(b"half")
         file.flush()
         assert within(4, lambda: [found.size for found in catalogue.files("foo")] == [4])
+        time.sleep(1.0)  # longer than until the first second look
         file.write(b"whole")
     assert within(5, lambda: [found.size for found in catalogue.files("foo")] == [9])
 
