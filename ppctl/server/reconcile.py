@@ -28,7 +28,7 @@ SETTLED_SECONDS = 0.5
 """A file that is found without a note from the kernel may still be being written for so long."""
 
 SECOND_LOOK_SECONDS = 5.0
-"""Without notes from the kernel, a file is looked at again so long after it was found, and then ever later."""
+"""Without notes from the kernel, a file is looked at again so long after it was found, then ever later."""
 
 _SECOND_LOOKS = 4
 """At 5, 20, 65 and 200 seconds: the next look at everything is due after five minutes."""
