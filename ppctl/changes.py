@@ -44,11 +44,11 @@ class Change:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CreateAccount(Change):
     """Create the service account."""
 
-    home: Path = Path("/")
+    home: Path
 
     def apply(self, machine: Machine) -> None:
         nologin = machine.host.which("nologin") or "/usr/sbin/nologin"
@@ -60,11 +60,11 @@ class CreateAccount(Change):
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MakeDirectory(Change):
     """Make a directory, or mend its mode and owner."""
 
-    mode: int = 0o755
+    mode: int
     owner: str | None = None
     group: str | None = None
 
@@ -72,12 +72,12 @@ class MakeDirectory(Change):
         machine.host.make_directory(Path(self.target), mode=self.mode, owner=self.owner, group=self.group)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WriteFile(Change):
     """Write a whole file."""
 
-    content: bytes = field(default=b"", repr=False)
-    mode: int = 0o644
+    content: bytes = field(repr=False)
+    mode: int
     owner: str | None = None
     group: str | None = None
 
@@ -88,11 +88,11 @@ class WriteFile(Change):
         machine.host.write(path, self.content, mode=self.mode, owner=self.owner, group=self.group)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SetAttributes(Change):
     """Mend mode and owner of a file whose content is right."""
 
-    mode: int = 0o644
+    mode: int
     owner: str | None = None
     group: str | None = None
 
@@ -100,11 +100,11 @@ class SetAttributes(Change):
         machine.host.set_attributes(Path(self.target), mode=self.mode, owner=self.owner, group=self.group)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MakeLink(Change):
     """Make a symbolic link, or point it elsewhere."""
 
-    to: str = ""
+    to: str
 
     def apply(self, machine: Machine) -> None:
         path = Path(self.target)
@@ -121,11 +121,11 @@ class RemovePath(Change):
         machine.host.remove(Path(self.target))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WriteManifest(Change):
     """Record what ppctl has made and is about to make."""
 
-    manifest: Manifest = field(default_factory=Manifest)
+    manifest: Manifest
     owner: str | None = None
 
     def apply(self, machine: Machine) -> None:
@@ -133,38 +133,36 @@ class WriteManifest(Change):
         machine.host.write(path, self.manifest.to_bytes(path.parent), mode=0o640, owner=self.owner)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class BuildRelease(Change):
     """Build a release's virtualenv."""
 
-    release: Release | None = None
-    layout: Layout | None = None
+    release: Release
+    layout: Layout
 
     def apply(self, machine: Machine) -> None:
-        assert self.release and self.layout  # noqa: S101 - the defaults are there for dataclass's field order only
         releases.build(self.release, self.layout, machine.host)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RemoveReleases(Change):
     """Remove releases that are too old to go back to."""
 
-    paths: tuple[Path, ...] = ()
+    paths: tuple[Path, ...]
 
     def apply(self, machine: Machine) -> None:
         for path in self.paths:
             releases.remove(path, machine.host)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LeaveDeployment(Change):
     """Stop an index's processes under the name, manager or mode it had before, and remove their files."""
 
-    deployment: Deployment | None = None
+    deployment: Deployment
     paths: tuple[Path, ...] = ()
 
     def apply(self, machine: Machine) -> None:
-        assert self.deployment  # noqa: S101 - see BuildRelease
         manager = machine.manager_of(self.deployment)
         manager.unload()
         for path in self.paths:
@@ -172,32 +170,30 @@ class LeaveDeployment(Change):
         manager.forget()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LoadManager(Change):
     """Make the manager take over what is on disk, and wait for the workers that start with it."""
 
-    deployment: Deployment | None = None
-    pending: Pending = field(default_factory=lambda: Pending(""))
-    wait_for: tuple[int, ...] = ()
-    wanted: tuple[str, str] = ("", "")
-    prefix: str = ""
+    deployment: Deployment
+    pending: Pending
+    wait_for: tuple[int, ...]
+    wanted: tuple[str, str]
+    prefix: str
 
     def apply(self, machine: Machine) -> None:
-        assert self.deployment  # noqa: S101 - see BuildRelease
         machine.manager_of(self.deployment).load(self.pending)
         for number in self.wait_for:
             machine.wait_ready(self.deployment, number, prefix=self.prefix, wanted=self.wanted)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RestartWorker(Change):
     """Restart one worker while the others answer."""
 
-    deployment: Deployment | None = None
-    number: int = 0
-    wanted: tuple[str, str] = ("", "")
-    prefix: str = ""
+    deployment: Deployment
+    number: int
+    wanted: tuple[str, str]
+    prefix: str
 
     def apply(self, machine: Machine) -> None:
-        assert self.deployment  # noqa: S101 - see BuildRelease
         machine.restart_worker(self.deployment, self.number, prefix=self.prefix, wanted=self.wanted)

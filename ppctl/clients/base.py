@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -126,6 +127,75 @@ class Client(Protocol):
 
 class Refused(PpctlError):
     """The section cannot go into this file as it is; nothing was changed."""
+
+
+class Format(abc.ABC):
+    """What most formats have in common: one kind of file, the user's own, that may hold a password."""
+
+    name: str
+    description: str
+
+    @property
+    def private(self) -> bool:
+        """Whether such files are only for their owner's eyes: no."""
+        return False
+
+    @property
+    def must_exist(self) -> bool:
+        """Whether the file belongs to something else: no."""
+        return False
+
+    @abc.abstractmethod
+    def default_path(self, env: Mapping[str, str], home: Path) -> Path:
+        """Return the file that is written without --file."""
+
+    def at(self, path: Path) -> Client:  # noqa: ARG002
+        """Return this format: there is only one."""
+        return self
+
+    def has_secret(self, entry: Entry) -> bool:
+        """Return whether there is a password to write."""
+        return bool(entry.user and entry.password)
+
+    def render(self, entry: Entry) -> str:
+        """Return our section, a valid file when alone. Raises Refused."""
+        return self.merge("", entry)
+
+    @abc.abstractmethod
+    def merge(self, text: str, entry: Entry) -> str:
+        """Return `text` with our section. Raises Refused."""
+
+    @abc.abstractmethod
+    def remove(self, text: str, name: str) -> str:
+        """Return `text` without our section."""
+
+    def cautions(self, text: str, entry: Entry) -> list[str]:  # noqa: ARG002
+        """Return no warnings."""
+        return []
+
+    @abc.abstractmethod
+    def notes(self, entry: Entry, path: Path) -> list[str]:
+        """Return what else to do or to type."""
+
+
+@dataclass(frozen=True)
+class FormatWithProjects(Format):
+    """A format of the user's own file and, `in_project`, of a `pyproject.toml`, which holds no password."""
+
+    in_project: bool = False
+
+    @property
+    def must_exist(self) -> bool:
+        """Whether it is a project's file."""
+        return self.in_project
+
+    def at(self, path: Path) -> Client:
+        """Return the format for a project if `path` is a `pyproject.toml`."""
+        return replace(self, in_project=path.name == "pyproject.toml")
+
+    def has_secret(self, entry: Entry) -> bool:
+        """Return whether there is a password to write; a project's file never has one."""
+        return not self.in_project and super().has_secret(entry)
 
 
 def is_loopback(host: str) -> bool:

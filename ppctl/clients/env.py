@@ -15,33 +15,19 @@ from pathlib import Path
 
 from ppctl import xdg
 from ppctl.clients import blocks
-from ppctl.clients.base import Client, Entry, Refused, check_login
+from ppctl.clients.base import Entry, Format, Refused, check_login
 
 
 @dataclass(frozen=True)
-class Env:
+class Env(Format):
     """Lines for a POSIX shell: all clients' variables, or those of twine alone."""
 
     name: str = "env"
     description: str = "variables for pip, uv, twine, poetry, pdm, hatch: read, upload"
-    private: bool = False
-    must_exist: bool = False
 
     def default_path(self, env: Mapping[str, str], home: Path) -> Path:
         """Return a file of our own, to be sourced (XDG base directory specification)."""
         return xdg.config(env, home) / "ppctl" / f"{self.name}.sh"
-
-    def at(self, path: Path) -> Client:  # noqa: ARG002
-        """Return this format: there is only one."""
-        return self
-
-    def has_secret(self, entry: Entry) -> bool:
-        """Return whether there is a password to write."""
-        return bool(entry.user and entry.password)
-
-    def render(self, entry: Entry) -> str:
-        """Return the lines alone."""
-        return self.merge("", entry)
 
     def merge(self, text: str, entry: Entry) -> str:
         """Return `text` with our lines, updated in place or appended. Raises Refused."""
@@ -58,10 +44,6 @@ class Env:
     def remove(self, text: str, name: str) -> str:
         """Return `text` without our lines."""
         return blocks.take_out(text, name)
-
-    def cautions(self, text: str, entry: Entry) -> list[str]:  # noqa: ARG002
-        """Return no warnings."""
-        return []
 
     def notes(self, entry: Entry, path: Path) -> list[str]:
         """Return how to load the file."""

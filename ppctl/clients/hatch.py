@@ -12,37 +12,23 @@ from pathlib import Path
 
 from ppctl import xdg
 from ppctl.clients import tomls
-from ppctl.clients.base import Client, Entry, Refused, check_login
+from ppctl.clients.base import Entry, Format, Refused, check_login
 
 _REPOSITORIES = ("publish", "index", "repos")
 
 
 @dataclass(frozen=True)
-class Hatch:
+class Hatch(Format):
     """The format of hatch's `config.toml`."""
 
     name: str = "hatch"
     description: str = "repository for hatch: publish"
-    private: bool = False
-    must_exist: bool = False
 
     def default_path(self, env: Mapping[str, str], home: Path) -> Path:
         """Return the user's `config.toml` (platformdirs), or `HATCH_CONFIG`."""
         if env.get("HATCH_CONFIG"):
             return Path(env["HATCH_CONFIG"])
         return xdg.config(env, home) / "hatch" / "config.toml"
-
-    def at(self, path: Path) -> Client:  # noqa: ARG002
-        """Return this format: there is only one."""
-        return self
-
-    def has_secret(self, entry: Entry) -> bool:
-        """Return whether there is a password to write."""
-        return bool(entry.user and entry.password)
-
-    def render(self, entry: Entry) -> str:
-        """Return our section, which hatch takes for a whole file too."""
-        return self.merge("", entry)
 
     def merge(self, text: str, entry: Entry) -> str:
         """Return `text` with our repository. Raises Refused."""
@@ -62,10 +48,6 @@ class Hatch:
     def remove(self, text: str, name: str) -> str:
         """Return `text` without our repository."""
         return tomls.remove(text, name)
-
-    def cautions(self, text: str, entry: Entry) -> list[str]:  # noqa: ARG002
-        """Return no warnings."""
-        return []
 
     def notes(self, entry: Entry, path: Path) -> list[str]:  # noqa: ARG002
         """Return how to publish with it, and what hatch's environments install from."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ppctl.clients import blocks
-from ppctl.clients.base import Client, Entry, Refused, check_login
+from ppctl.clients.base import Entry, Format, Refused, check_login
 from ppctl.errors import UsageError
 
 # What all readers take literally: netrc has no escapes that curl, requests and uv agree on.
@@ -22,29 +22,24 @@ _PLAIN = re.compile(r"[!$-\[\]-~][!#-\[\]-~]*")
 
 
 @dataclass(frozen=True)
-class Netrc:
+class Netrc(Format):
     """The format of `~/.netrc`."""
 
     name: str = "netrc"
     description: str = "login for pip, uv, poetry, curl: read"
-    private: bool = True
-    must_exist: bool = False
+
+    @property
+    def private(self) -> bool:
+        """Whether it is only for its owner's eyes: always."""
+        return True
 
     def default_path(self, env: Mapping[str, str], home: Path) -> Path:
         """Return `~/.netrc`, or `NETRC`."""
         return Path(env["NETRC"]) if env.get("NETRC") else home / ".netrc"
 
-    def at(self, path: Path) -> Client:  # noqa: ARG002
-        """Return this format: there is only one."""
-        return self
-
     def has_secret(self, entry: Entry) -> bool:  # noqa: ARG002
         """Return True: a password is what it is for."""
         return True
-
-    def render(self, entry: Entry) -> str:
-        """Return a whole `.netrc`."""
-        return self.merge("", entry)
 
     def merge(self, text: str, entry: Entry) -> str:
         """Return `text` with the login for the index's host at its top. Raises Refused."""

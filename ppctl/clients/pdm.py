@@ -8,47 +8,28 @@ explicit sources.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ppctl import xdg
 from ppctl.clients import tomls
-from ppctl.clients.base import Client, Entry, Priority, Refused, check_login
+from ppctl.clients.base import Entry, FormatWithProjects, Priority, Refused, check_login
 
 _SOURCE = ("tool", "pdm", "source")
 
 
 @dataclass(frozen=True)
-class Pdm:
+class Pdm(FormatWithProjects):
     """The format of pdm's `config.toml` and, `in_project`, of `pyproject.toml`."""
 
-    in_project: bool = False
     name: str = "pdm"
     description: str = "index and repository for pdm: install, publish"
-    private: bool = False
-
-    @property
-    def must_exist(self) -> bool:
-        """Whether it is a project's file."""
-        return self.in_project
 
     def default_path(self, env: Mapping[str, str], home: Path) -> Path:
         """Return the user's `config.toml` (platformdirs: XDG base directory specification)."""
         if env.get("PDM_CONFIG_FILE"):
             return Path(env["PDM_CONFIG_FILE"])
         return xdg.config(env, home) / "pdm" / "config.toml"
-
-    def at(self, path: Path) -> Client:
-        """Return the format for a project if `path` is a `pyproject.toml`."""
-        return replace(self, in_project=path.name == "pyproject.toml")
-
-    def has_secret(self, entry: Entry) -> bool:
-        """Return whether there is a password to write; a project's file never has one."""
-        return bool(not self.in_project and entry.user and entry.password)
-
-    def render(self, entry: Entry) -> str:
-        """Return our section of that file."""
-        return self.merge("", entry)
 
     def merge(self, text: str, entry: Entry) -> str:
         """Return `text` with our section. Raises Refused."""
@@ -78,10 +59,6 @@ class Pdm:
     def remove(self, text: str, name: str) -> str:
         """Return `text` without our section."""
         return tomls.remove(text, name)
-
-    def cautions(self, text: str, entry: Entry) -> list[str]:  # noqa: ARG002
-        """Return no warnings."""
-        return []
 
     def notes(self, entry: Entry, path: Path) -> list[str]:
         """Return how to install and publish with it."""

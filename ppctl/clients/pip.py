@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ppctl import xdg
 from ppctl.clients import blocks, ini
-from ppctl.clients.base import Client, Entry, Refused, check_login
+from ppctl.clients.base import Entry, Format, Refused, check_login
 
 _INDEX = "index-url"
 _TRUSTED = "trusted-host"
@@ -26,13 +26,11 @@ def _key(name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Pip:
+class Pip(Format):
     """The format of `pip.conf`."""
 
     name: str = "pip"
     description: str = "index for pip: install, download"
-    private: bool = False
-    must_exist: bool = False
 
     def default_path(self, env: Mapping[str, str], home: Path) -> Path:
         """Return the user's `pip.conf` (XDG base directory specification), or `PIP_CONFIG_FILE`."""
@@ -40,17 +38,9 @@ class Pip:
             return Path(env["PIP_CONFIG_FILE"])
         return xdg.config(env, home) / "pip" / "pip.conf"
 
-    def at(self, path: Path) -> Client:  # noqa: ARG002
-        """Return this format: there is only one."""
-        return self
-
     def has_secret(self, entry: Entry) -> bool:
         """Return whether the URL has a password in it: only if reading needs one."""
         return bool(entry.read_login and entry.user and entry.password)
-
-    def render(self, entry: Entry) -> str:
-        """Return a whole `pip.conf`."""
-        return self.merge("", entry)
 
     def merge(self, text: str, entry: Entry) -> str:
         """Return `text` with `index-url` in [global], where every command of pip finds it. Raises Refused."""

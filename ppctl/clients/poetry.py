@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ppctl.clients import tomls
-from ppctl.clients.base import Client, Entry, Priority, Refused, check_login
+from ppctl.clients.base import Client, Entry, Format, Priority, Refused, check_login
 
 _KINDS = {
     "pyproject.toml": ("tool", "poetry", "source"),
@@ -23,7 +23,7 @@ _KINDS = {
 
 
 @dataclass(frozen=True)
-class Poetry:
+class Poetry(Format):
     """The formats of `pyproject.toml`, `config.toml` (repositories) and `auth.toml` (logins)."""
 
     file: str = "pyproject.toml"
@@ -51,10 +51,6 @@ class Poetry:
     def has_secret(self, entry: Entry) -> bool:
         """Return whether it is `auth.toml` and there is a password to write."""
         return bool(self.private and entry.password)
-
-    def render(self, entry: Entry) -> str:
-        """Return our section of that file."""
-        return self.merge("", entry)
 
     def merge(self, text: str, entry: Entry) -> str:
         """Return `text` with our section. Raises Refused."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ppctl.clients import blocks, ini
-from ppctl.clients.base import Client, Entry, Refused, check_login
+from ppctl.clients.base import Entry, Format, Refused, check_login
 
 _PUBLIC = ["pypi", "testpypi"]
 _TESTPYPI = ["", "[testpypi]", "repository = https://test.pypi.org/legacy/"]
@@ -27,29 +27,24 @@ _LISTED = "# (the name was in index-servers already)"
 
 
 @dataclass(frozen=True)
-class Pypirc:
+class Pypirc(Format):
     """The format of `~/.pypirc`."""
 
     name: str = "pypirc"
     description: str = "repository for twine, flit and hatch: upload"
-    private: bool = True
-    must_exist: bool = False
+
+    @property
+    def private(self) -> bool:
+        """Whether it is only for its owner's eyes: always."""
+        return True
 
     def default_path(self, env: Mapping[str, str], home: Path) -> Path:  # noqa: ARG002
         """Return `~/.pypirc` (the specification knows no other place)."""
         return home / ".pypirc"
 
-    def at(self, path: Path) -> Client:  # noqa: ARG002
-        """Return this format: there is only one."""
-        return self
-
     def has_secret(self, entry: Entry) -> bool:
         """Return whether there is a password to write."""
         return bool(entry.password)
-
-    def render(self, entry: Entry) -> str:
-        """Return a whole `.pypirc` with this index beside the public ones."""
-        return self.merge("", entry)
 
     def merge(self, text: str, entry: Entry) -> str:
         """Return `text` with the section of `entry`, listed in `index-servers`. Raises Refused."""

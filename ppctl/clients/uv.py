@@ -10,45 +10,26 @@ index may answer with 404, and uv with the next index.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ppctl import xdg
 from ppctl.clients import tomls
-from ppctl.clients.base import Client, Entry, Priority, Refused, check_login
+from ppctl.clients.base import Entry, FormatWithProjects, Priority, Refused, check_login
 
 
 @dataclass(frozen=True)
-class Uv:
+class Uv(FormatWithProjects):
     """The format of `uv.toml` and, `in_project`, of `pyproject.toml`."""
 
-    in_project: bool = False
     name: str = "uv"
     description: str = "index for uv: install, lock, publish"
-    private: bool = False
-
-    @property
-    def must_exist(self) -> bool:
-        """Whether it is a project's file."""
-        return self.in_project
 
     def default_path(self, env: Mapping[str, str], home: Path) -> Path:
         """Return the user's `uv.toml` (XDG base directory specification), or `UV_CONFIG_FILE`."""
         if env.get("UV_CONFIG_FILE"):
             return Path(env["UV_CONFIG_FILE"])
         return xdg.config(env, home) / "uv" / "uv.toml"
-
-    def at(self, path: Path) -> Client:
-        """Return the format for a project if `path` is a `pyproject.toml`."""
-        return replace(self, in_project=path.name == "pyproject.toml")
-
-    def has_secret(self, entry: Entry) -> bool:
-        """Return whether the URLs have a password in them; a project's file never has."""
-        return bool(not self.in_project and entry.user and entry.password)
-
-    def render(self, entry: Entry) -> str:
-        """Return a whole `uv.toml`, or the part for `pyproject.toml`."""
-        return self.merge("", entry)
 
     def merge(self, text: str, entry: Entry) -> str:
         """Return `text` with our `[[index]]`. Raises Refused."""
