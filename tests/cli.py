@@ -11,7 +11,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -57,9 +57,19 @@ def on_terminal(argv: Sequence[str], dialogue: Sequence[tuple[str, str]], timeou
 
     Returns all that the terminal showed as `out`. Typing "\\x03" is Ctrl-C, "\\x04" Ctrl-D.
     """
+    return program_on_terminal([sys.executable, "-m", "ppctl", *argv], dialogue, os.environ, timeout)
+
+
+def program_on_terminal(
+    argv: Sequence[str],
+    dialogue: Sequence[tuple[str, str]],
+    environment: Mapping[str, str],
+    timeout: float = 60,
+) -> Ran:
+    """Run another program in the same way."""
     pid, terminal = pty.fork()
     if pid == 0:
-        os.execv(sys.executable, [sys.executable, "-m", "ppctl", *argv])
+        os.execvpe(argv[0], argv, environment)
     try:
         shown, seen = "", 0
         deadline = time.monotonic() + timeout

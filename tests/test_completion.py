@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli import ppctl
+from tests.cli import ppctl, program_on_terminal
 
 ASK = """
 set -u
@@ -92,17 +92,35 @@ def test_scripts_name_ppctl_and_are_valid(shell: str, tmp_path: Path) -> None:
         subprocess.run([shell, "-n", str(script)], check=True)
 
 
-@pytest.mark.parametrize("shell", ["zsh", "fish"])
-def test_zsh_and_fish_get_answers(shell: str, environment: dict[str, str]) -> None:
-    """What their scripts ask, and the form in which they take the answer."""
-    asked = {"COMP_WORDS": "ppctl res", "_PPCTL_COMPLETE": f"{shell}_complete"}
-    asked["COMP_CWORD"] = "1" if shell == "zsh" else "res"
+@pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed")
+def test_fish_completes(environment: dict[str, str]) -> None:
+    ask = 'ppctl completion fish | source; complete -C "ppctl resta"; complete -C "ppctl passwd an"'
     done = subprocess.run(
-        ["ppctl"], env={**environment, **asked}, capture_output=True, text=True, check=False
+        ["fish", "--no-config", "-c", ask], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stderr == ""
-    assert "restart" in done.stdout
-    assert "no request is lost" in done.stdout
+    offered = dict(line.partition("\t")[::2] for line in done.stdout.splitlines())
+    assert list(offered) == ["restart", "ann", "anton"]
+    assert "no request is lost" in offered["restart"]
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
+def test_zsh_completes(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / ".zshrc").write_text(
+        'PS1="READ""Y"; autoload -U compinit; compinit -u -D; eval "$(ppctl completion zsh)"\n'
+    )
+    environment.update(ZDOTDIR=str(tmp_path), TERM="dumb")
+    to_the_beginning = "\x01"
+    ran = program_on_terminal(
+        ["zsh", "--no-globalrcs", "-i"],
+        [
+            ("READY", "ppctl resta\t"),
+            ("ppctl restart", f"{to_the_beginning}print -r -- GOT \n"),
+            ("\nGOT ppctl restart", "exit\n"),
+        ],
+        environment,
+    )
+    assert ran.code == 0
 
 
 def test_another_shell_is_refused() -> None:
