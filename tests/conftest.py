@@ -35,6 +35,10 @@ hypothesis.settings.register_profile("ppctl", deadline=None)
 hypothesis.settings.load_profile("ppctl")
 
 
+# What a script runs in the background inherits an ignored SIGINT; the programs under test must not.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 REQUIRE_ALL = os.environ.get("PPCTL_REQUIRE_ALL") == "1"
 
 
