@@ -39,6 +39,11 @@ class Layout:
         return self.home / "htpasswd"
 
     @property
+    def permissions(self) -> Path:
+        """What users may do, and their tokens (hashed)."""
+        return self.home / "permissions.json"
+
+    @property
     def audit_log(self) -> Path:
         """Who changed which user and when; append-only."""
         return self.home / "audit.log"

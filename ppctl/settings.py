@@ -152,6 +152,10 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     overwrite: Annotated[bool, Meta(description="Whether an upload may replace a file that is there.")] = (
         False
     )
+    ownership: Annotated[
+        bool,
+        Meta(description="Whether the first user who uploads to a new project owns it: others then cannot."),
+    ] = False
     url_prefix: Annotated[
         str,
         Meta(pattern=_PREFIX, description="Path under which a reverse proxy shows the index, e.g. /pypi."),

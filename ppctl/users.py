@@ -15,13 +15,14 @@ import string
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from ppctl import audit
+from ppctl import audit, permissions
 from ppctl.errors import PpctlError, UsageError
 from ppctl.host import Host
 from ppctl.index import Index
 from ppctl.output import printable
 from ppctl.server import htpasswd
 from ppctl.server.htpasswd import DISABLED_MARK
+from ppctl.server.permissions import TOKEN_USER
 
 _ALPHABET = string.ascii_letters + string.digits
 _GENERATED_LENGTH = 24  # 62 ** 24: more than 2 ** 142
@@ -117,6 +118,7 @@ def add(index: Index, host: Host, name: str, hash: str, *, detail: str = "", wai
     with _locked(index, host, f"adduser {name}", wait) as file:
         if name in file.by_name():
             raise user_exists(name)
+        permissions.forget(index, host, [name])  # of a namesake, if its removal was interrupted
         file.put(name, hash)
         made = _user(file.require(name))
         _save(index, host, file, "adduser", [name], detail=_join(made.scheme, detail))
@@ -151,6 +153,7 @@ def remove(index: Index, host: Host, names: Sequence[str], *, wait: bool = True)
         for name in wanted:
             file.drop(name)
         _save(index, host, file, "deluser", wanted)
+        permissions.forget(index, host, wanted)
     return wanted
 
 
@@ -194,7 +197,9 @@ def edit(
         for each in edits:
             file.drop(each.name) if each.hash is None else file.put(each.name, each.hash)
         if edits:
+            permissions.forget(index, host, [each.name for each in edits if each.action == "adduser"])
             _commit(index, host, file, [(each.action, [each.name], each.detail) for each in edits])
+            permissions.forget(index, host, [each.name for each in edits if each.hash is None])
     return edits
 
 
@@ -225,6 +230,8 @@ def check_name(name: str) -> None:
         htpasswd.check_name(name)
     except ValueError as e:
         raise UsageError(f"{printable(name)}: {e}" if name else str(e)) from None
+    if name == TOKEN_USER:
+        raise UsageError(f"{name}: this is the name that goes with tokens", "choose another name")
 
 
 def check_hash(hash: str, *, allow_weak: bool) -> None:

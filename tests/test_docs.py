@@ -356,6 +356,12 @@ REPORTS: list[tuple[str, list[str], bytes]] = [
     ("users", ["users"], b""),
     ("users apply", ["users", "apply", "-"], b"users: [{name: eve, disabled: true}]"),
     ("users export", ["users", "export"], b""),
+    ("user grant", ["user", "grant", "bob", "upload", "--project", "team-*"], b""),
+    ("user revoke", ["user", "revoke", "bob", "upload"], b""),
+    ("user reset", ["user", "reset", "bob"], b""),
+    ("token create", ["token", "create", "ci", "--user", "bob", "--upload", "team-*"], b""),
+    ("token list", ["token", "list"], b""),
+    ("token revoke", ["token", "revoke", "ci"], b""),
     ("audit", ["audit"], b""),
     ("verify", ["verify"], b""),
     ("client check", ["client", "check"], b""),
@@ -364,6 +370,7 @@ REPORTS: list[tuple[str, list[str], bytes]] = [
     ("packages yank", ["packages", "yank", "demo", "1.0"], b""),
     ("packages unyank", ["packages", "unyank", "demo", "1.0"], b""),
     ("packages status", ["packages", "status", "demo", "archived"], b""),
+    ("packages owner", ["packages", "owner", "demo", "bob"], b""),
     ("packages remove", ["packages", "remove", "demo", "1.0", "--yes"], b""),
     ("logs", ["logs"], b""),
     ("restart", ["restart", "--worker", "1"], b""),
@@ -387,7 +394,7 @@ def test_the_json_fields_are_the_documented_ones(new_home: Any, ppctl: Ppctl) ->
     for name, argv, stdin in REPORTS:
         if argv == ["packages", "list"]:
             (Path(home) / "packages" / "demo-1.0.zip").write_bytes(b"")
-            until = time.monotonic() + 10
+            until = time.monotonic() + 60
             while "demo" not in ppctl(*argv, "-C", home).out and time.monotonic() < until:
                 time.sleep(0.05)
         ran = ppctl(*argv, "--json", "-C", home, stdin=stdin)

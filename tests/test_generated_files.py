@@ -82,6 +82,7 @@ OTHER_VALUES: dict[str, Any] = {
     "upstream": "redirect",
     "upstream_url": "https://pypi.example.com/simple/",
     "overwrite": True,
+    "ownership": True,
     "url_prefix": "/pypi",
     "public_url": "https://pypi.example.com",
     "trusted_proxies": ["192.0.2.1"],

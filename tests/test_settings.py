@@ -58,6 +58,7 @@ KEYS: list[tuple[str, Any, Any, Any, str]] = [
     ("upstream", "none", "redirect", "pypi", "not an accepted value: 'pypi' (accepted: none, redirect)"),
     ("upstream_url", "https://pypi.org/simple/", "http://h/simple/", "pypi.org", "expected text of the form"),
     ("overwrite", False, True, "sometimes", "expected true or false, got text"),
+    ("ownership", False, True, "first", "expected true or false, got text"),
     ("url_prefix", "", "/team/pypi", "pypi/", "expected text of the form"),
     ("public_url", "", "https://pypi.example.com/x", "https://u:p@host", "expected http:// or https://"),
     ("trusted_proxies", ["127.0.0.1", "::1"], ["192.0.2.0/24"], ["proxy"], "'proxy' is neither an IP"),

@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ppctl.checks import accounts, exposure, files, links, packages, processes, programs, storage
+from ppctl.checks import accounts, exposure, files, links, packages, processes, programs, rights, storage
 from ppctl.checks import settings as settings_checks
 from ppctl.checks.base import Check, Finding, NotApplicable, Severity, Subject
 from ppctl.errors import PpctlError
@@ -37,6 +37,8 @@ CHECKS: tuple[Check, ...] = (
     Check("htpasswd", "every line of htpasswd is understood", accounts.lines),
     Check("passwords", "every password hash is strong", accounts.hashes),
     Check("users", "there are users who can log in", accounts.users),
+    Check("permissions", "what users may do can be read, and counts", rights.permissions),
+    Check("tokens", "every token works, and for a while", rights.tokens),
     Check("release", "the current release works", programs.release),
     Check("passlib", "passlib and bcrypt fit together", programs.passlib),
     Check("supervisor", "supervisor is recent enough", programs.supervisor),

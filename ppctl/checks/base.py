@@ -180,7 +180,7 @@ class Subject:
     def ppctl(self, *words: str) -> str:
         """Return the ppctl command line that means this index."""
         home = [] if self.layout.home == homes.default_home() else ["-C", str(self.layout.home)]
-        return self.as_root(shlex.join(["ppctl", words[0], *home, *words[1:]]))
+        return self.as_root(shlex.join(["ppctl", *words[0].split(), *home, *words[1:]]))
 
     def edit(self, change: str) -> str:
         """Return what to type when the settings are to be changed."""

@@ -39,6 +39,7 @@ def _rules(subject: Subject) -> list[_Rule]:
         _Rule(layout.home, WRITABLE, "others may replace every file in it"),
         _Rule(layout.settings, WRITABLE, "others may change the settings"),
         _Rule(layout.htpasswd, WRITABLE | READABLE, "others may read or change the password hashes"),
+        _Rule(layout.permissions, WRITABLE | READABLE, "others may change what users may do"),
         _Rule(layout.manifest, WRITABLE, "others decide which files ppctl removes"),
         _Rule(layout.audit_log, WRITABLE | READABLE, "others may read or change the audit log"),
         _Rule(layout.run_script, WRITABLE, change),

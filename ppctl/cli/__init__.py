@@ -9,12 +9,12 @@ from __future__ import annotations
 import click
 
 from ppctl import __version__
-from ppctl.cli import clients, completion, doctor, fleet, operate, packages, setup, users
+from ppctl.cli import clients, completion, doctor, fleet, operate, packages, rights, setup, users
 from ppctl.cli.options import HELP_OPTIONS, HOME, SectionedGroup
 
 SECTIONS = {
     "The index": setup.COMMANDS,
-    "Users": users.COMMANDS,
+    "Users": [*users.COMMANDS, *rights.COMMANDS],
     "Packages": packages.COMMANDS,
     "Operating": [*operate.COMMANDS, *doctor.COMMANDS],
     "Developers' client files": clients.COMMANDS,

@@ -49,10 +49,10 @@ def run(call: Call, context: click.Context, target: Target, values: Mapping[str,
     for name, shown in _NOT_ON.items():
         if values.get(name):
             raise UsageError(f"{shown} and --on exclude each other")
-    command = context.command.name or ""
+    command = context.command_path.partition(" ")[2]
     if command == "up":
         return fleet.up(target, call.out, dry_run=values["dry_run"])
-    argv = [command, *_arguments(context.command, values)]
+    argv = [*command.split(), *_arguments(context.command, values)]
     if not call.wait:
         argv.append("--no-wait")
     if "hash_stdin" in values:

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from ppctl.cli.completion import user_names
 from ppctl.cli.options import Call, command
 from ppctl.errors import UsageError
 
@@ -56,6 +57,20 @@ def status(call: Call, project: str, status: str, reason: str) -> int:
     return packages.status(call.own_index(), call.host, call.out, project, status, reason=reason)
 
 
+@command(name="owner", short_help="Say whose project it is.")
+@click.argument("project")
+@click.argument("user", required=False, shell_complete=user_names)
+@click.option("--nobody", is_flag=True, help="It belongs to nobody: everybody who may upload, may.")
+def owner(call: Call, project: str, user: str | None, nobody: bool) -> int:
+    """Make USER the owner of PROJECT; without USER say who is. Counts with `ownership: true` in ppctl.yml."""
+    if user and nobody:
+        raise click.UsageError("USER and --nobody exclude each other")
+    from ppctl.commands import packages
+
+    found = call.own_index() if user or nobody else call.index()
+    return packages.owner(found, call.host, call.out, project, user, nobody=nobody)
+
+
 @command(name="remove", short_help="Remove the files of a version.")
 @click.argument("project")
 @click.argument("version")
@@ -79,7 +94,7 @@ def packages() -> None:
     """The packages of a running index: list, yank, mark and remove them."""
 
 
-for _command in (list_packages, yank, unyank, status, remove):
+for _command in (list_packages, yank, unyank, status, owner, remove):
     packages.add_command(_command)
 
 COMMANDS: list[click.Command] = [packages]

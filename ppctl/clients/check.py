@@ -13,6 +13,7 @@ from urllib.parse import urldefrag, urlsplit
 from ppctl.clients.base import Entry
 from ppctl.clients.http import NoAnswer, Response, Session, links
 from ppctl.output import counted
+from ppctl.server.owners import THROW_AWAY
 
 VERSION = "0"
 
@@ -219,7 +220,7 @@ def _status(answer: Response) -> str:
 def _make_package() -> _Package:
     """Return a wheel with a name that nobody else has."""
     # No - or _ in it: pypiserver removes by the name as the file has it, not by the normalized one.
-    name = f"ppctlcheck{secrets.token_hex(6)}"
+    name = f"{THROW_AWAY}{secrets.token_hex(6)}"
     info = f"{name}-{VERSION}.dist-info"
     files = {
         f"{info}/METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: {VERSION}\n"

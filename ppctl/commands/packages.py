@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from ppctl import packages
+from ppctl import packages, users
 from ppctl.errors import PpctlError
 from ppctl.host import Host
 from ppctl.index import Index
@@ -54,6 +54,22 @@ def status(index: Index, host: Host, out: Output, name: str, value: str, *, reas
     changed, files = packages.change(index, host, "status", name, status=value, reason=reason)
     out.info(f"{printable(name)} is {value}{'' if changed else ' already'}{_because(reason)}")
     return out.result({"changed": changed, "files": files})
+
+
+def owner(index: Index, host: Host, out: Output, name: str, user: str | None, *, nobody: bool) -> int:
+    """Say who owns a project, or make somebody its owner. Returns the exit code."""
+    changed = False
+    if user is not None:
+        users.find(index, host, user)
+    if user is not None or nobody:
+        changed, _ = packages.change(index, host, "owner", name, user=user or "")
+    else:
+        user = packages.project(index, host, name)["owner"]
+    already = " already" if not changed and (user is not None or nobody) else ""
+    out.info(f"{printable(name)} belongs to {printable(user or 'nobody')}{already}")
+    if changed and not index.settings.ownership:
+        out.warn("it counts with `ownership: true` in ppctl.yml")
+    return out.result({"changed": changed, "project": name, "owner": user})
 
 
 def remove(

@@ -77,6 +77,13 @@ def _own_paths(layout: Layout, *, purge: bool) -> list[Path]:
     own = [
         *(layout.releases, layout.run, layout.logs, layout.client_files, layout.run_script),
         *(layout.server_config, layout.supervisor_program, layout.supervisord_conf),
-        *(layout.htpasswd, layout.audit_log, layout.users_lock, layout.verified, layout.manifest),
+        *(
+            layout.htpasswd,
+            layout.permissions,
+            layout.audit_log,
+            layout.users_lock,
+            layout.verified,
+            layout.manifest,
+        ),
     ]
     return [*own, *([layout.packages] if purge else []), layout.settings]

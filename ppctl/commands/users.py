@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from ppctl import audit, passwords, users
+from ppctl import audit, passwords, permissions, users
 from ppctl.host import Host
 from ppctl.index import Index
 from ppctl.output import Output, printable
 from ppctl.passwords import Source
+from ppctl.server.permissions import describe, to_data
 
 _AT_ONCE = "works at once, no restart needed"
 
@@ -88,15 +89,22 @@ def list_users(index: Index, host: Host, out: Output) -> int:
     """Show the users. Returns the exit code."""
     found = users.users(index, host)
     changes = audit.last_changes(audit.read(index, host))
+    granted = permissions.read(index, host).users
     if not found:
         out.text("no users yet; the first one: ppctl adduser NAME")
     else:
         out.table(
-            ["name", "scheme", "weak", "disabled", "last change"],
+            ["name", "may", "scheme", "weak", "disabled", "last change"],
             [
-                [printable(user.name), user.scheme, _mark(user.weak), _mark(user.disabled), when]
+                [
+                    printable(user.name),
+                    describe(granted[user.name]) if user.name in granted else "read, upload",
+                    user.scheme,
+                    _mark(user.weak),
+                    _mark(user.disabled),
+                    changes.get(user.name, "-"),
+                ]
                 for user in found
-                for when in [changes.get(user.name, "-")]
             ],
         )
     weak = [printable(user.name) for user in found if user.weak]
@@ -105,7 +113,13 @@ def list_users(index: Index, host: Host, out: Output) -> int:
     return out.result(
         {
             "users": [
-                {"name": user.name, **_data(user), "last_change": changes.get(user.name)} for user in found
+                {
+                    "name": user.name,
+                    **_data(user),
+                    "permissions": to_data(granted[user.name]) if user.name in granted else None,
+                    "last_change": changes.get(user.name),
+                }
+                for user in found
             ]
         }
     )

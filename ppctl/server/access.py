@@ -1,36 +1,97 @@
-"""Whether a request may do what it asks for, on the routes that are answered before pypiserver's."""
+"""Whether a request may do what it asks for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from base64 import b64encode
+from collections.abc import Collection
 from typing import Any
 
 from pypiserver.bottle_wrapper import parse_auth
 
+from ppctl.server.accounts import Accounts
 from ppctl.server.answers import Answer, plain
+from ppctl.server.permissions import TOKEN_USER, Identity
 
 CHALLENGE = ("WWW-Authenticate", 'Basic realm="pypi"')
+IDENTITY = "ppctl.identity"
+"""Where the environment of a request says who it comes from, once that is known."""
+
+_BEARER = "bearer "
+
+
+class Refusal(Exception):
+    """The request must not do what it asks for. `status` is that of HTTP, the message says why."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class Access:
-    """The index's rules: which of the actions `list` and `download` need a login, and who may log in."""
+    """The index's rules: which of `list`, `download` and `upload` need a login, and who may log in."""
 
-    def __init__(self, login: Collection[str], check: Callable[[str, str], bool]) -> None:
+    def __init__(self, login: Collection[str], accounts: Accounts) -> None:
         self._login = frozenset(login)
-        self._check = check
+        self._accounts = accounts
 
     def is_public(self, action: str) -> bool:
         """Return whether everybody may do it."""
         return action not in self._login
 
     def refuse(self, environ: dict[str, Any], action: str) -> Answer | None:
-        """Return the answer to a request that must not do `action`; None when it may.
-
-        Without a login, and with a wrong one: 401 and a challenge (RFC 9110, section 15.5.2).
-        """
+        """Return the answer to a request that must not `list` or `download`; None when it may."""
         if action not in self._login:
             return None
         login = parse_auth(environ.get("HTTP_AUTHORIZATION", ""))
-        if login and self._check(*login):
-            return None
-        return plain(401, "Wrong user name or password" if login else "A login is needed", CHALLENGE)
+        if not login:
+            return plain(401, "A login is needed", CHALLENGE)
+        user, password = login
+        try:
+            self.authorise(environ, user, password, action)
+        except Refusal as e:
+            return plain(e.status, str(e), *([CHALLENGE] if e.status == 401 else []))
+        return None
+
+    def authorise(self, environ: dict[str, Any], user: str, password: str, action: str) -> None:
+        """Note in `environ` who the request comes from. Raises Refusal: 401, or 403 without permission.
+
+        401 and a challenge for a wrong login (RFC 9110, section 15.5.2): 403 means something else to clients:
+        uv gives up on the index, pip does not ask for another password.
+        """
+        identity = self._accounts.identify(user, password)
+        if identity is None:
+            is_token = user == TOKEN_USER
+            raise Refusal(
+                401, "Unknown, revoked or expired token" if is_token else "Wrong user name or password"
+            )
+        environ[IDENTITY] = identity
+        if action == "upload":
+            if not identity.may_upload_something():
+                raise Refusal(403, f"{_who(identity)} may not upload")
+        elif not identity.may_read():
+            raise Refusal(403, f"{_who(identity)} may not read")
+
+
+def check_upload(identity: Identity | None, project: str, owner: str | None = None) -> None:
+    """Raise Refusal unless whoever it is may upload to a project. None: uploads need no login."""
+    if identity and not identity.may_upload(project, owner):
+        whose = f", which belongs to {owner}" if owner and owner != identity.user else ""
+        raise Refusal(403, f"{_who(identity)} may not upload to {project}{whose}")
+
+
+def check_removal(identity: Identity | None, project: str, owner: str | None = None) -> None:
+    """Raise Refusal unless whoever it is may remove files of a project."""
+    if identity and not identity.may_remove(project, owner):
+        raise Refusal(403, f"{_who(identity)} may not remove files of {project}")
+
+
+def bearer_as_basic(environ: dict[str, Any]) -> None:
+    """Make of a bearer token (RFC 6750) a login as pypiserver and the access log know it."""
+    said = environ.get("HTTP_AUTHORIZATION", "")
+    if said[: len(_BEARER)].lower() == _BEARER:
+        login = f"{TOKEN_USER}:{said[len(_BEARER) :].strip()}".encode("latin-1", "replace")
+        environ["HTTP_AUTHORIZATION"] = f"Basic {b64encode(login).decode()}"
+
+
+def _who(identity: Identity) -> str:
+    return f"the token {identity.token.name} of {identity.user}" if identity.token else identity.user

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
-import os
 import re
 import secrets
 import threading
@@ -15,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ppctl.server import htpasswd
+from ppctl.server.followed import Followed
 
 log = logging.getLogger("ppctl.server.auth")
 
@@ -23,8 +23,6 @@ REMEMBER_LOGINS = 1024
 
 _STRIPES = 16
 _DEFAULT_COST = "12"
-
-FileId = tuple[int, int, int, int]
 
 
 class Users:
@@ -58,6 +56,11 @@ class Users:
                 return False
             self._logins.add(key)
             return True
+
+    def is_active(self, user: str) -> bool:
+        """Return whether there is such a user, and not disabled."""
+        line = self._file.entries().get(user)
+        return line is not None and not line.disabled
 
 
 class Logins:
@@ -113,48 +116,32 @@ class _File:
     """The entries of an htpasswd file, read again when the file has changed."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._lock = threading.Lock()
-        self._id: FileId | None = None
-        self._entries: Mapping[str, htpasswd.Line] = {}
-        self._decoy = _decoy({})
+        self._followed = Followed(path, _parse)
         self._complained = False
 
     def entries(self) -> Mapping[str, htpasswd.Line]:
         """Return each user's line. Nobody's when the file is missing or cannot be read."""
-        try:
-            if self._id is None or _file_id(os.stat(self._path)) != self._id:
-                self._read()
-        except OSError as e:
-            self._forget(e)
-        return self._entries
+        return self._get()[0]
 
     def decoy(self) -> str:
         """Return a hash that nothing matches and that costs what this file's hashes cost."""
-        return self._decoy
+        return self._get()[1]
 
-    def _read(self) -> None:
-        with self._lock, open(self._path, "rb") as file:
-            found = os.fstat(file.fileno())
-            self._entries = htpasswd.users(htpasswd.parse(htpasswd.decode(file.read())))
-            self._decoy = _decoy(self._entries)
-            # Times are only as fine as the kernel's clock ticks: a file that has just been written may be
-            # written once more without looking any different. So it is read again until it has settled.
-            settled = time.time() - max(found.st_mtime, found.st_ctime) > 1
-            self._id = _file_id(found) if settled else None
-            self._complained = False
-
-    def _forget(self, error: OSError) -> None:
-        with self._lock:
-            self._id = None
-            self._entries = {}
+    def _get(self) -> tuple[Mapping[str, htpasswd.Line], str]:
+        try:
+            found = self._followed.get()
+        except OSError as e:
             if not self._complained:
-                log.warning("nobody can log in: %s: %s", self._path, error.strerror)
+                log.warning("nobody can log in: %s: %s", self._followed.path, e.strerror)
             self._complained = True
+            return {}, _decoy({})
+        self._complained = False
+        return found
 
 
-def _file_id(found: os.stat_result) -> FileId:
-    return (found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino)
+def _parse(content: bytes) -> tuple[Mapping[str, htpasswd.Line], str]:
+    entries = htpasswd.users(htpasswd.parse(htpasswd.decode(content)))
+    return entries, _decoy(entries)
 
 
 def _decoy(entries: Mapping[str, htpasswd.Line]) -> str:

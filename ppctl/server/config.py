@@ -23,11 +23,13 @@ class ServerConfig:
 
     packages: Path
     htpasswd: Path
+    permissions: Path
     run: Path
     name: str = "pypi"
     login: frozenset[str] = ACTIONS
     fallback_url: str | None = None
     overwrite: bool = False
+    ownership: bool = False
     url_prefix: str = ""
     threads: int = 8
     stop_timeout: int = 60
@@ -95,11 +97,13 @@ def _from_data(data: dict[str, Any], home: Path) -> ServerConfig:
     return ServerConfig(
         packages=Path(_get(data, "packages", str, str(home / "packages"))),
         htpasswd=Path(_get(data, "htpasswd", str, str(home / "htpasswd"))),
+        permissions=Path(_get(data, "permissions", str, str(home / "permissions.json"))),
         run=Path(_get(data, "run", str, str(home / "run"))),
         name=_get(data, "name", str, ServerConfig.name),
         login=login,
         fallback_url=_get(data, "fallback_url", str, "") or None,
         overwrite=_get(data, "overwrite", bool, ServerConfig.overwrite),
+        ownership=_get(data, "ownership", bool, ServerConfig.ownership),
         url_prefix=prefix,
         threads=_positive(data, "threads", ServerConfig.threads),
         stop_timeout=_positive(data, "stop_timeout", ServerConfig.stop_timeout),

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
-import os
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
-from ppctl.server import marks
+from ppctl.server import kept, marks
 from ppctl.server.catalogue import Catalogue, File
 from ppctl.server.marks import STATUSES, Marks
 from ppctl.server.names import normalize, release_of
+from ppctl.server.owners import Owners
 
 log = logging.getLogger("ppctl.server.control")
 
@@ -38,8 +35,9 @@ class Refused(Exception):
 class PackageControl:
     """Does what operators want with packages."""
 
-    def __init__(self, catalogue: Catalogue) -> None:
+    def __init__(self, catalogue: Catalogue, owners: Owners) -> None:
         self._catalogue = catalogue
+        self._owners = owners
         self._marks = catalogue.packages / marks.FILE_NAME
         self._lock = catalogue.path.with_name("marks.lock")
         self._actions: dict[str, Callable[[str, dict[str, str]], dict[str, Any]]] = {
@@ -47,6 +45,7 @@ class PackageControl:
             "unyank": self._unyank,
             "status": self._status,
             "remove": self._remove,
+            "owner": self._owner,
         }
 
     def __call__(self, environ: dict[str, Any]) -> tuple[int, dict[str, Any]]:
@@ -72,6 +71,7 @@ class PackageControl:
             "project": name,
             "status": said.status or "active",
             "reason": said.reason,
+            "owner": self._owners.of(name),
             "files": [_describe(file, said) for file in self._catalogue.files(name)],
         }
 
@@ -111,6 +111,15 @@ class PackageControl:
         log.info("removed %s", ", ".join(found))
         return {"changed": True, "files": found}
 
+    def _owner(self, project: str, asked: dict[str, str]) -> dict[str, Any]:
+        user = asked.get("user") or None
+        try:
+            changed = self._owners.put(project, user)
+        except ValueError as e:
+            raise Refused(409, f"the file of owners is broken: {e}") from e
+        log.info("%s belongs to %s", project, user or "nobody")
+        return {"changed": changed, "files": []}
+
     def _project(self, asked: dict[str, str]) -> str:
         name = normalize(asked.get("project", ""))
         if self._catalogue.change_of(name) is None:
@@ -137,35 +146,17 @@ class PackageControl:
     @contextmanager
     def _changing(self, project: str) -> Iterator[Callable[[Callable[[Marks], Marks]], bool]]:
         """Give a function that changes a project's marks; alone among all workers."""
-        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with kept.alone(self._lock):
             known = self._read()
 
             def change(work: Callable[[Marks], Marks]) -> bool:
                 before = known.get(project, Marks())
                 after = work(before)
                 if before != after:
-                    _write(self._marks, marks.serialise({**known, project: after}))
+                    kept.write(self._marks, marks.serialise({**known, project: after}))
                 return before != after
 
             yield change
-        finally:
-            os.close(descriptor)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file by one that is on the disk."""
-    temporary = path.with_name(f".ppctl-marks-{secrets.token_hex(8)}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        with open(os.open(temporary, flags, 0o644), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _body(environ: dict[str, Any]) -> dict[str, str]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
+from ppctl.server.access import bearer_as_basic
 from ppctl.server.backend import NameRefused
 from ppctl.server.body import BadBody, Body, guard, then_drain
 from ppctl.server.config import ServerConfig
@@ -79,6 +80,7 @@ class Front:
             return self._control(environ, start_response, is_local=is_local)
         _look_through_proxy(environ, self._trusted, is_local=is_local)
         _split_prefix(environ, self._prefix)
+        bearer_as_basic(environ)
         body: Body | None = None
         try:
             body = guard(environ)

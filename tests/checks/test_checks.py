@@ -15,6 +15,8 @@ from ppctl.checks.base import Check, Finding, Severity, Subject
 from ppctl.errors import PpctlError
 from ppctl.host import Completed, FileSystem
 from ppctl.managers import Pending, Process
+from ppctl.server import permissions
+from ppctl.server.permissions import Permissions, Rights, Token
 from tests.checks.examples import NOW, OWN_PACKAGES, STRONG, USER_HOME, Example, healthy, under_systemd
 
 SYSTEM = True
@@ -203,6 +205,21 @@ def _htpasswd(text: str) -> Callable[[Example], object]:
     return _put("htpasswd", text)
 
 
+def _granted(user: str) -> Callable[[Example], object]:
+    rights = {user: Rights(read=True)}
+    return _put("permissions.json", permissions.serialise(Permissions(rights)).decode())
+
+
+def _moot(e: Example) -> None:
+    _granted("ann")(e)
+    e.change(login=[])
+
+
+def _token(user: str = "ci", expires: float | None = None) -> Callable[[Example], object]:
+    token = Token("ci", user, "0" * 64, Rights(upload=("team-*",)), created=NOW, expires=expires)
+    return _put("permissions.json", permissions.serialise(Permissions({}, {"ci": token})).decode())
+
+
 HOME = f"{USER_HOME}/pypi"
 UP = f"ppctl up -C {HOME}"
 CASES = [
@@ -246,6 +263,12 @@ CASES = [
     Case("passwords", _htpasswd("ann:$2y$04$" + "a" * 53), W, "bcrypt of a low cost", "passwd"),
     Case("passwords", _htpasswd("ann:secret\n"), P, "stored as plain text", "passwd"),
     Case("passwords", _htpasswd("ann:$9$x\n"), W, "ann cannot log in", "passwd"),
+    Case("permissions", _put("permissions.json", "{}"), P, "damaged: not a file of permissions", "restore"),
+    Case("permissions", _granted("gone"), W, "permissions of users who are no more: gone", ""),
+    Case("permissions", _moot, W, "uploads need no login", "add upload to `login`"),
+    Case("tokens", _token(user="gone"), W, "the token ci is refused: its user gone is", "token revoke -C"),
+    Case("tokens", _token(expires=NOW - 1), W, "the token ci ended on", "token revoke -C"),
+    Case("tokens", _token(expires=NOW + 13 * 86400), W, "the token ci of ci ends on", "--upload 'team-*'"),
     Case("users", _htpasswd("# nobody\n"), W, "there is no user, so nobody can: upload", "adduser"),
     Case("users", _htpasswd(f"ann:!{STRONG}\n"), W, "every user is disabled", f"enable -C {HOME} ann"),
     Case("users", lambda e: e.host.remove(e.layout.htpasswd), S, "there is no htpasswd", UP),

@@ -116,9 +116,11 @@ def test_a_day_in_the_life(home: Path) -> None:
     warned = ppctl("passwd", "ann", "--hash-stdin", stdin=HASH.replace("a", "b").encode())
     assert "ann is still disabled: ppctl enable ann" in warned.err
     listed = ppctl("users").out.splitlines()
-    assert listed[0].split() == ["NAME", "SCHEME", "WEAK", "DISABLED", "LAST", "CHANGE"]
-    assert listed[1].split()[:4] == ["ann", "bcrypt", "-", "yes"] and listed[1].endswith("Z")
-    assert listed[2].split() == ["old", "sha1", "yes", "-", "-"]
+    assert listed[0].split() == ["NAME", "MAY", "SCHEME", "WEAK", "DISABLED", "LAST", "CHANGE"]
+    assert listed[1].split()[:6] == ["ann", "read,", "upload", "bcrypt", "-", "yes"] and listed[1].endswith(
+        "Z"
+    )
+    assert listed[2].split() == ["old", "read,", "upload", "sha1", "yes", "-", "-"]
     assert ppctl("enable", "ann").out == "enabled ann: works at once, no restart needed\n"
     assert ppctl("enable", "ann").out == "ann is enabled already: nothing was changed\n"
     assert ppctl("deluser", "ann", "old").out == "removed ann, old: works at once, no restart needed\n"
@@ -135,7 +137,14 @@ def test_users_warns_of_weak_hashes_and_tells_programs_the_same(home: Path) -> N
     ran = ppctl("users")
     assert ran.err == "warning: too easily guessed from the file: old; `ppctl passwd NAME` moves to bcrypt\n"
     ann, old = ppctl("users", "--json").result["users"]
-    assert ann == {"name": "ann", "scheme": "bcrypt", "weak": False, "disabled": False, "last_change": None}
+    assert ann == {
+        "name": "ann",
+        "scheme": "bcrypt",
+        "weak": False,
+        "disabled": False,
+        "permissions": None,
+        "last_change": None,
+    }
     assert (old["scheme"], old["weak"]) == ("sha1", True)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ppctl.server import auth, htpasswd
+from ppctl.server import auth, followed, htpasswd
 from ppctl.server.auth import Logins, Users
 
 
@@ -81,7 +81,7 @@ def test_a_change_counts_at_once(file: Path) -> None:
 
 def test_a_change_in_the_same_tick_of_the_clock_counts(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that is written twice within a few milliseconds may look the same before and after."""
-    monkeypatch.setattr(auth, "_file_id", lambda found: (0, 0, 0, 0))
+    monkeypatch.setattr(followed, "_file_id", lambda found: (0, 0, 0, 0))
     users = Users(file)
     put(file, f"a:{hashed('x')}\n")
     assert users.check("a", "x")
@@ -93,7 +93,7 @@ def test_a_change_in_the_same_tick_of_the_clock_counts(file: Path, monkeypatch: 
 def test_a_settled_file_is_not_read_again(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(file, f"a:{hashed('x')}\n")
     real = time.time
-    monkeypatch.setattr(auth.time, "time", lambda: real() + 60)
+    monkeypatch.setattr(followed.time, "time", lambda: real() + 60)
     users = Users(file)
     assert users.check("a", "x")
     monkeypatch.setattr(auth.htpasswd, "parse", lambda text: pytest.fail("read again"))

@@ -32,6 +32,8 @@ def test_everything_is_read(tmp_path: Path) -> None:
         "name": "team",
         "packages": "/p",
         "htpasswd": "/h",
+        "permissions": "/perm",
+        "ownership": True,
         "run": "/r",
         "login": ["upload"],
         "fallback_url": "https://pypi.org/simple/",
@@ -44,6 +46,8 @@ def test_everything_is_read(tmp_path: Path) -> None:
     assert config.load(write(tmp_path, data)) == config.ServerConfig(
         packages=Path("/p"),
         htpasswd=Path("/h"),
+        permissions=Path("/perm"),
+        ownership=True,
         run=Path("/r"),
         name="team",
         login=frozenset({"upload"}),

@@ -16,7 +16,7 @@ from ppctl.server.backend import NameRefused
 from ppctl.server.config import ServerConfig
 from ppctl.server.front import Front, Proxies
 
-CONFIG = ServerConfig(packages=Path("/p"), htpasswd=Path("/h"), run=Path("/r"))
+CONFIG = ServerConfig(packages=Path("/p"), htpasswd=Path("/h"), permissions=Path("/perm"), run=Path("/r"))
 
 
 def ask(error: Exception | None = None, **environ: Any) -> tuple[str, bytes, dict[str, Any]]:

@@ -77,6 +77,7 @@ class Home:
     def configure(self, **settings: Any) -> None:
         self.settings = settings
         basic = {name: str(self.path / name) for name in ("packages", "htpasswd", "run")}
+        basic["permissions"] = str(self.path / "permissions.json")
         (self.path / "server.json").write_text(json.dumps({**basic, "login": [], **settings}))
 
     @property
@@ -216,11 +217,22 @@ def basic_auth(user: str, password: str) -> str:
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def upload_form(name: str, content: bytes, boundary: str = "b0undary") -> tuple[str, bytes]:
-    """Return content type and body of an upload, as twine sends it."""
-    head = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name=":action"\r\n\r\nfile_upload\r\n'
-        f'--{boundary}\r\nContent-Disposition: form-data; name="content"; filename="{name}"\r\n'
+def upload_form(
+    filename: str,
+    content: bytes,
+    /,
+    boundary: str = "b0undary",
+    action: str = "file_upload",
+    **fields: str,
+) -> tuple[str, bytes]:
+    """Return content type and body of an upload, as twine sends it; `fields`: further ones of the form."""
+    parts = {":action": action, **fields}
+    head = "".join(
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n{value}\r\n'
+        for field, value in parts.items()
+    )
+    head += (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="content"; filename="{filename}"\r\n'
         "Content-Type: application/octet-stream\r\n\r\n"
     )
     body = head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
