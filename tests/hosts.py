@@ -17,8 +17,8 @@ HOSTS = CHECKOUT / "molecule" / "hosts" / "hosts.py"
 # Keeps hosts of test sessions that run at the same time apart.
 RUN = f"t{os.getpid()}"
 
-# What a server needs that is not a dependency of ppctl itself; pip and setuptools, as hosts are offline.
-SERVER = ("pypiserver", "gunicorn", "packaging", "setuptools", "pip")
+# What a release holds, in the very versions that it asks for: newer ones may have come out since.
+LOCK = CHECKOUT / "ppctl" / "server" / "requirements.lock"
 
 
 class HostError(AssertionError):
@@ -124,7 +124,7 @@ def debs(*packages: str, suite: str = "bookworm") -> None:
 
 def ppctl_wheelhouse(suite: str = "bookworm") -> Path:
     """Return a folder with everything that ppctl and its servers need, but not ppctl itself."""
-    return wheelhouse(*SERVER, suite=suite, files=[CHECKOUT / "pyproject.toml"])
+    return wheelhouse("setuptools", "pip", suite=suite, files=[CHECKOUT / "pyproject.toml", LOCK])
 
 
 def build_wheel(folder: Path) -> Path:
