@@ -6,12 +6,15 @@ One JSON object on each line of `audit.log`: `time` (UTC, ISO 8601), `by`, `acti
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import NamedTuple
 
+from ppctl.errors import PpctlError
 from ppctl.host import Host
 from ppctl.index import FILE_MODE, Index
 
@@ -31,15 +34,37 @@ class Entry:
     failed: bool = False
 
 
-def record(
-    index: Index, host: Host, action: str, users: Sequence[str], detail: str = "", *, failed: bool = False
-) -> None:
-    """Append one line for each of `users`, all in one write. Raises PpctlError when that is impossible."""
+class Note(NamedTuple):
+    """What is said of one change of one user."""
+
+    action: str
+    user: str
+    detail: str = ""
+
+
+@contextlib.contextmanager
+def announced(index: Index, host: Host, notes: Sequence[Note]) -> Iterator[None]:
+    """Note changes before they are made in this block; if it fails, also that nothing came of them.
+
+    Raises PpctlError when the log cannot be written: then nothing may be changed.
+    """
+    record(index, host, notes)
+    try:
+        yield
+    except PpctlError as e:
+        with contextlib.suppress(PpctlError):
+            failed = [note._replace(detail=f"failed: {e.message}") for note in notes]
+            record(index, host, failed, failed=True)
+        raise
+
+
+def record(index: Index, host: Host, notes: Sequence[Note], *, failed: bool = False) -> None:
+    """Append one line for each note, all in one write. Raises PpctlError when that is impossible."""
     time = _now()
     by = actor(host, os.environ)
     lines = []
-    for user in users:
-        line = {"time": time, "by": by, "action": action, "user": user, "detail": detail}
+    for note in notes:
+        line = {"time": time, "by": by, **note._asdict()}
         lines.append(json.dumps({**line, "failed": True} if failed else line) + "\n")
     content = "".join(lines).encode()
     # A full disk may have cut the last line short; then ours starts on a line of its own.

@@ -14,10 +14,11 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ppctl import users
+from ppctl import permissions, users
 from ppctl.errors import UsageError
 from ppctl.output import printable
 from ppctl.server import htpasswd
+from ppctl.server.permissions import ORDINARY, Permissions, Rights, describe, to_data
 from ppctl.users import Edit, User
 
 Verify = Callable[[str, str], bool]
@@ -31,14 +32,34 @@ class State(str, Enum):
     ABSENT = "absent"
 
 
+class DeclaredRights(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a user may do: this and nothing else. `upload`: patterns of project names."""
+
+    read: bool = False
+    upload: list[str] = []
+    admin: bool = False
+
+
 class Declared(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """One user. Without password and hash the user must be there, and keeps the password."""
+    """One user. Without password and hash the user must be there, and keeps the password.
+
+    Without `permissions` the user keeps those, too; a new one may do what every user may.
+    """
 
     name: str
     password: str | None = None
     password_hash: str | None = None
     state: State = State.PRESENT
     disabled: bool = False
+    permissions: DeclaredRights | None = None
+
+    @property
+    def rights(self) -> Rights | None:
+        """What the user is to be allowed. Raises UsageError for patterns that make no sense."""
+        said = self.permissions
+        if said is None:
+            return None
+        return Rights(said.read, permissions.check_patterns(said.upload, "permissions.upload"), said.admin)
 
     def __repr__(self) -> str:
         # The generated one would show the password.
@@ -74,31 +95,39 @@ def load(content: bytes, where: str) -> Declaration:
     return found
 
 
-def dump(found: list[User]) -> dict[str, Any]:
-    """Return these users as a declaration in plain data: with their hashes, but without any password."""
+def dump(found: list[User], granted: Permissions) -> dict[str, Any]:
+    """Return these users as a declaration in plain data: with their hashes, but without any password.
+
+    What they may do is always said, so that whoever is brought in line with them can do no more.
+    """
     return {
         "users": [
             {
                 "name": user.name,
                 "password_hash": user.hash.removeprefix(htpasswd.DISABLED_MARK),
                 "disabled": user.disabled,
+                "permissions": to_data(granted.of(user.name)),
             }
             for user in found
         ]
     }
 
 
-def edits(wanted: Declaration, found: Mapping[str, User], verify: Verify, make_hash: Hash) -> list[Edit]:
-    """Return what makes the `found` users the wanted ones. Raises UsageError, before anything is changed."""
+def edits(
+    wanted: Declaration, found: Mapping[str, User], granted: Permissions, verify: Verify, make_hash: Hash
+) -> list[Edit]:
+    """Return what makes the `found` users the wanted ones. Raises UsageError, before anything is changed.
+
+    `granted`: what they may do.
+    """
     made: list[Edit] = []
     for user in wanted.users:
         old = found.get(user.name)
         if user.state is State.ABSENT:
             made += [Edit("deluser", user.name)] if old else []
-        elif old is None:
-            made.append(_new(user, make_hash))
-        else:
-            made += _changed(user, old, verify, make_hash)
+            continue
+        made += _changed(user, old, verify, make_hash) if old else [_new(user, make_hash)]
+        made += _allowed(user, granted.of(user.name) if old else ORDINARY)
     if wanted.exclusive:
         listed = {user.name for user in wanted.users}
         made += [Edit("deluser", name, detail="not declared") for name in found if name not in listed]
@@ -132,6 +161,13 @@ def _changed(user: Declared, old: User, verify: Verify, make_hash: Hash) -> list
     return made
 
 
+def _allowed(user: Declared, now: Rights) -> list[Edit]:
+    wanted = user.rights
+    if wanted is None or wanted == now:
+        return []
+    return [Edit("permissions", user.name, detail=describe(wanted), rights=wanted)]
+
+
 def _hash(user: Declared, make_hash: Hash) -> str | None:
     if user.password_hash is not None:
         return user.password_hash
@@ -151,6 +187,7 @@ def _check(declaration: Declaration, where: str) -> None:
         seen.add(user.name)
         try:
             users.check_name(user.name)
+            _ = user.rights
             if user.password is not None and user.password_hash is not None:
                 raise UsageError("password and password_hash exclude each other")
             if user.password is not None:

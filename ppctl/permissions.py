@@ -7,11 +7,11 @@ server notices the new file by itself. What the file means: ppctl.server.permiss
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
 from ppctl import audit
+from ppctl.audit import Note
 from ppctl.errors import PpctlError, UsageError
 from ppctl.host import Host
 from ppctl.index import Index
@@ -20,14 +20,6 @@ from ppctl.server import permissions
 from ppctl.server.permissions import EVERYTHING, ORDINARY, Permissions, Rights, Token
 
 KINDS = ("read", "upload", "admin")
-
-
-class Note(NamedTuple):
-    """What the audit log says of a change."""
-
-    action: str
-    user: str
-    detail: str
 
 
 def read(index: Index, host: Host) -> Permissions:
@@ -95,7 +87,7 @@ def revoke(
 
 def reset(index: Index, host: Host, user: str, *, wait: bool) -> bool:
     """Let a user do what every user may who was never limited. Returns whether that changed."""
-    _, changed = _change(index, host, Note("grant", user, "as any user"), lambda _: None, wait=wait)
+    _, changed = _change(index, host, Note("reset", user, "as any user"), lambda _: None, wait=wait)
     return changed
 
 
@@ -108,8 +100,8 @@ def add_token(index: Index, host: Host, token: Token, *, wait: bool) -> None:
                 f"choose another name, or revoke it: ppctl token revoke {token.name}",
             )
         changed = replace(found, tokens={**found.tokens, token.name: token})
-        what = f"token {token.name}: {permissions.describe(token.rights)}"
-        _save(index, host, changed, Note("token", token.user, what))
+        what = f"{token.name}: {permissions.describe(token.rights)}"
+        _save(index, host, changed, Note("token create", token.user, what))
 
 
 def remove_token(index: Index, host: Host, name: str, *, wait: bool) -> Token:
@@ -119,33 +111,43 @@ def remove_token(index: Index, host: Host, name: str, *, wait: bool) -> Token:
             raise PpctlError(f"there is no token {printable(name)}", "`ppctl token list` lists them")
         others = {key: token for key, token in found.tokens.items() if key != name}
         token = found.tokens[name]
-        _save(index, host, replace(found, tokens=others), Note("token", token.user, f"revoked {name}"))
+        _save(index, host, replace(found, tokens=others), Note("token revoke", token.user, name))
     return token
 
 
-def forget(index: Index, host: Host, users: Collection[str]) -> None:
-    """Remove what is said about users who are no more, and their tokens. For ppctl.users, under its lock."""
+def adjust(
+    index: Index, host: Host, *, forget: Collection[str] = (), put: Mapping[str, Rights] | None = None
+) -> None:
+    """Forget what is said about users, and their tokens; put what others may do.
+
+    For ppctl.users, which holds the lock and has told the audit log.
+    """
+    if not forget and not put:
+        return
     found = read(index, host)
-    kept = Permissions(
-        {name: rights for name, rights in found.users.items() if name not in users},
-        {name: token for name, token in found.tokens.items() if token.user not in users},
-    )
+    users = {name: rights for name, rights in found.users.items() if name not in forget}
+    for name, rights in (put or {}).items():
+        users.pop(name, None)
+        if rights != ORDINARY:  # who may do what every user may needs no entry
+            users[name] = rights
+    tokens = {name: token for name, token in found.tokens.items() if token.user not in forget}
+    kept = Permissions(users, tokens)
     if kept != found:
         index.write(host, index.layout.permissions, permissions.serialise(kept))
 
 
-def check_patterns(projects: Sequence[str]) -> tuple[str, ...]:
-    """Return patterns of project names in their normal form. Raises UsageError."""
+def check_patterns(projects: Sequence[str], where: str) -> tuple[str, ...]:
+    """Return patterns of project names in their normal form. Raises UsageError that begins with `where`."""
     try:
         return tuple(dict.fromkeys(permissions.check_pattern(each) for each in projects))
     except ValueError as e:
-        raise UsageError(f"--project: {e}", "for example team-*") from None
+        raise UsageError(f"{where}: {e}", "for example team-*") from None
 
 
 def _rights(kinds: Sequence[str], projects: Sequence[str]) -> Rights:
     if projects and "upload" not in kinds:
         raise UsageError("--project goes with the permission to upload", "name it: upload --project PATTERN")
-    patterns = check_patterns(projects) or (EVERYTHING,)
+    patterns = check_patterns(projects, "--project") or (EVERYTHING,)
     return Rights("read" in kinds, patterns if "upload" in kinds else (), "admin" in kinds)
 
 
@@ -176,10 +178,5 @@ def _locked(index: Index, host: Host, purpose: str, wait: bool) -> Iterator[Perm
 
 
 def _save(index: Index, host: Host, new: Permissions, note: Note) -> None:
-    audit.record(index, host, note.action, [note.user], note.detail)
-    try:
+    with audit.announced(index, host, [note]):
         index.write(host, index.layout.permissions, permissions.serialise(new))
-    except PpctlError as e:
-        with contextlib.suppress(PpctlError):
-            audit.record(index, host, note.action, [note.user], f"failed: {e.message}", failed=True)
-        raise

@@ -35,7 +35,7 @@ def create(
     if not read and not upload:
         raise UsageError(f"{name}: a token that may do nothing", "say what for: --upload 'team-*', --read")
     secret = permissions.new_secret()
-    rights = Rights(read, check_patterns(upload))
+    rights = Rights(read, check_patterns(upload, "--upload"))
     return Token(name, user, permissions.digest(secret), rights, now, end(expires, now)), secret
 
 

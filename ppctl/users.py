@@ -12,17 +12,18 @@ import difflib
 import re
 import secrets
 import string
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ppctl import audit, permissions
+from ppctl.audit import Note
 from ppctl.errors import PpctlError, UsageError
 from ppctl.host import Host
 from ppctl.index import Index
 from ppctl.output import printable
 from ppctl.server import htpasswd
 from ppctl.server.htpasswd import DISABLED_MARK
-from ppctl.server.permissions import TOKEN_USER
+from ppctl.server.permissions import TOKEN_USER, Permissions, Rights
 
 _ALPHABET = string.ascii_letters + string.digits
 _GENERATED_LENGTH = 24  # 62 ** 24: more than 2 ** 142
@@ -51,12 +52,17 @@ class User:
 
 @dataclass(frozen=True)
 class Edit:
-    """One change of one user, as the audit log names it. `hash`: what the file is to have; None: no user."""
+    """One change of one user, as the audit log names it.
+
+    `rights`: what the user may do from now on. Without them it is a change of `htpasswd`, which is to have
+    `hash`; None: no such user.
+    """
 
     action: str
     name: str
     hash: str | None = field(default=None, repr=False)
     detail: str = ""
+    rights: Rights | None = None
 
 
 class _File:
@@ -118,10 +124,9 @@ def add(index: Index, host: Host, name: str, hash: str, *, detail: str = "", wai
     with _locked(index, host, f"adduser {name}", wait) as file:
         if name in file.by_name():
             raise user_exists(name)
-        permissions.forget(index, host, [name])  # of a namesake, if its removal was interrupted
         file.put(name, hash)
         made = _user(file.require(name))
-        _save(index, host, file, "adduser", [name], detail=_join(made.scheme, detail))
+        _save(index, host, file, [Note("adduser", name, _join(made.scheme, detail))])
     return made
 
 
@@ -140,7 +145,7 @@ def set_hash(
             file.put(name, wanted)
             after = _user(file.require(name))
             change = after.scheme if before.scheme == after.scheme else f"{before.scheme} -> {after.scheme}"
-            _save(index, host, file, "passwd", [name], detail=_join(change, detail))
+            _save(index, host, file, [Note("passwd", name, _join(change, detail))])
         return before, _user(file.require(name))
 
 
@@ -152,8 +157,7 @@ def remove(index: Index, host: Host, names: Sequence[str], *, wait: bool = True)
             file.require(name)
         for name in wanted:
             file.drop(name)
-        _save(index, host, file, "deluser", wanted)
-        permissions.forget(index, host, wanted)
+        _save(index, host, file, [Note("deluser", name) for name in wanted])
     return wanted
 
 
@@ -164,7 +168,7 @@ def disable(index: Index, host: Host, name: str, *, wait: bool = True) -> bool:
         if line.disabled:
             return False
         file.put(name, DISABLED_MARK + line.hash)
-        _save(index, host, file, "disable", [name])
+        _save(index, host, file, [Note("disable", name)])
         return True
 
 
@@ -181,25 +185,30 @@ def enable(index: Index, host: Host, name: str, *, wait: bool = True) -> bool:
                 "remove the user and add it again: ppctl deluser, ppctl adduser",
             )
         file.put(name, hash)
-        _save(index, host, file, "enable", [name])
+        _save(index, host, file, [Note("enable", name)])
         return True
 
 
-def edit(
-    index: Index, host: Host, decide: Callable[[dict[str, User]], Sequence[Edit]], *, wait: bool = True
-) -> Sequence[Edit]:
-    """Make the edits that `decide` returns for the users as they are, all of them or none; return them.
+Decide = Callable[[dict[str, User], Permissions], Sequence[Edit]]
+"""Returns the edits for the users as they are, and for what they may do."""
+
+
+def edit(index: Index, host: Host, decide: Decide, *, wait: bool = True) -> Sequence[Edit]:
+    """Make the edits that `decide` returns, all of them or none; return them.
 
     `decide` is called under the lock, so it must be quick.
     """
     with _locked(index, host, "users apply", wait) as file:
-        edits = decide({name: _user(line) for name, line in file.by_name().items()})
-        for each in edits:
+        edits = decide(
+            {name: _user(line) for name, line in file.by_name().items()}, permissions.read(index, host)
+        )
+        rights = {each.name: each.rights for each in edits if each.rights is not None}
+        lines = [each for each in edits if each.rights is None]
+        for each in lines:
             file.drop(each.name) if each.hash is None else file.put(each.name, each.hash)
         if edits:
-            permissions.forget(index, host, [each.name for each in edits if each.action == "adduser"])
-            _commit(index, host, file, [(each.action, [each.name], each.detail) for each in edits])
-            permissions.forget(index, host, [each.name for each in edits if each.hash is None])
+            notes = [Note(each.action, each.name, each.detail) for each in edits]
+            _save(index, host, file, notes, rights)
     return edits
 
 
@@ -215,7 +224,7 @@ def ensure_first_user(index: Index, host: Host, name: str) -> str | None:
             return None
         password = generate_password()
         file.put(name, htpasswd.hash_password(password, index.settings.password.bcrypt_cost))
-        _save(index, host, file, "adduser", [name], detail="bcrypt, first user, generated password")
+        _save(index, host, file, [Note("adduser", name, "bcrypt, first user, generated password")])
     return password
 
 
@@ -290,23 +299,21 @@ def _read(index: Index, host: Host) -> _File:
 
 
 def _save(
-    index: Index, host: Host, file: _File, action: str, names: Sequence[str], *, detail: str = ""
+    index: Index, host: Host, file: _File, notes: Sequence[Note], rights: Mapping[str, Rights] | None = None
 ) -> None:
-    _commit(index, host, file, [(action, names, detail)])
+    """Announce the changes in the audit log, then replace the files.
 
-
-def _commit(index: Index, host: Host, file: _File, entries: Sequence[tuple[str, Sequence[str], str]]) -> None:
-    """Announce the changes (action, names, detail) in the audit log, then replace the file."""
-    for action, names, detail in entries:
-        audit.record(index, host, action, names, detail)
+    A new user gets no moment in which everything is allowed, so what is said about a namesake goes and the
+    permissions are there first. A user who goes is refused before what was granted is forgotten.
+    """
+    new = [note.user for note in notes if note.action == "adduser"]
+    gone = [note.user for note in notes if note.action == "deluser"]
     content = htpasswd.encode(htpasswd.serialise(file.lines))
-    try:
-        index.write(host, index.layout.htpasswd, content)
-    except PpctlError as e:
-        for action, names, _ in entries:
-            with contextlib.suppress(PpctlError):
-                audit.record(index, host, action, names, f"failed: {e.message}", failed=True)
-        raise
+    with audit.announced(index, host, notes):
+        permissions.adjust(index, host, forget=new, put=rights or {})
+        if content != host.read(index.layout.htpasswd):
+            index.write(host, index.layout.htpasswd, content)
+        permissions.adjust(index, host, forget=gone)
 
 
 def _user(line: htpasswd.Line) -> User:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ppctl import audit
+from ppctl.audit import Note
 from ppctl.index import Index
 from ppctl.layout import Layout
 from ppctl.settings import Settings
@@ -29,8 +30,8 @@ def host(monkeypatch: pytest.MonkeyPatch) -> FakeHost:
 
 
 def test_a_line_for_each_user_in_one_write(host: FakeHost) -> None:
-    audit.record(INDEX, host, "deluser", ["ann", "bob"])
-    audit.record(INDEX, host, "passwd", ["eve"], "sha1 -> bcrypt")
+    audit.record(INDEX, host, [Note("deluser", "ann"), Note("deluser", "bob")])
+    audit.record(INDEX, host, [Note("passwd", "eve", "sha1 -> bcrypt")])
     assert [name for name, _ in host.operations].count("append") == 2
     entries = audit.read(INDEX, host)
     assert [(e.action, e.user, e.detail) for e in entries] == [
@@ -46,7 +47,7 @@ def test_a_line_for_each_user_in_one_write(host: FakeHost) -> None:
 
 def test_control_characters_cannot_forge_a_line(host: FakeHost) -> None:
     nasty = 'x\n{"time": "forged"}\r\x1b[2J\u2028\u202e\udcff'
-    audit.record(INDEX, host, "passwd", [nasty], nasty)
+    audit.record(INDEX, host, [Note("passwd", nasty, nasty)])
     content = host.read(LOG) or b""
     assert content.count(b"\n") == 1
     assert content.isascii() and not re.search(rb"[\x00-\x09\x0b-\x1f\x7f]", content)
@@ -74,7 +75,7 @@ def test_lines_that_are_not_ours_are_shown_and_do_no_harm(host: FakeHost) -> Non
         host.append(LOG, line + b"\n", mode=0o640)
     missing = {"time": "t", "by": "b", "action": 3, "user": "u", "detail": ""}
     host.append(LOG, json.dumps(missing).encode() + b"\n", mode=0o640)
-    audit.record(INDEX, host, "adduser", ["bob"])
+    audit.record(INDEX, host, [Note("adduser", "bob")])
     entries = audit.read(INDEX, host)
     assert [e.action for e in entries] == [audit.UNREADABLE] * 7 + ["adduser"]
     assert entries[0].detail == "torn {"
@@ -82,7 +83,7 @@ def test_lines_that_are_not_ours_are_shown_and_do_no_harm(host: FakeHost) -> Non
 
 def test_a_torn_last_line_does_not_swallow_the_next(host: FakeHost) -> None:
     host.append(LOG, b'{"time": "2026', mode=0o640)
-    audit.record(INDEX, host, "adduser", ["bob"])
+    audit.record(INDEX, host, [Note("adduser", "bob")])
     assert [e.action for e in audit.read(INDEX, host)] == [audit.UNREADABLE, "adduser"]
 
 

@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from ppctl import declared_users
-from ppctl.declared_users import Declaration, Declared
+from ppctl.declared_users import Declaration, Declared, DeclaredRights
 from ppctl.errors import UsageError
-from ppctl.server import htpasswd
+from ppctl.host import Host
+from ppctl.index import Index
+from ppctl.server import htpasswd, permissions
+from ppctl.server.permissions import Permissions, Rights, Token
 from ppctl.users import Edit, User
 from tests.cli import ppctl
 
@@ -26,12 +29,18 @@ def user(name: str, hash: str = HASH, *, disabled: bool = False) -> User:
 
 
 def edits(
-    *declared: Declared, there: list[User], right: str = "right", exclusive: bool = False
+    *declared: Declared,
+    there: list[User],
+    right: str = "right",
+    exclusive: bool = False,
+    granted: Permissions | None = None,
 ) -> list[Edit]:
     """What is done where the password `right` matches every hash, and a new one gives the hash OTHER."""
     wanted = Declaration(users=list(declared), exclusive=exclusive)
     found = {each.name: each for each in there}
-    return declared_users.edits(wanted, found, lambda password, _: password == right, lambda _: OTHER)
+    return declared_users.edits(
+        wanted, found, granted or Permissions(), lambda password, _: password == right, lambda _: OTHER
+    )
 
 
 def test_a_new_user_is_added() -> None:
@@ -78,6 +87,22 @@ def test_a_new_user_without_a_password_is_refused() -> None:
         edits(Declared(name="ann"), there=[])
 
 
+def test_what_is_allowed_is_compared_with_what_is_to_be() -> None:
+    team = Declared(name="ann", permissions=DeclaredRights(upload=["Team_*"]))
+    rights = Rights(upload=("team-*",))
+    made = [Edit("permissions", "ann", detail="upload team-*", rights=rights)]
+    assert edits(team, there=[user("ann")]) == made
+    assert edits(team, there=[user("ann")], granted=Permissions({"ann": rights})) == []
+    assert edits(team, there=[user("ann")], granted=Permissions({"ann": Rights(admin=True)})) == made
+    # What was granted to somebody of that name before counts for nothing.
+    new = Declared(name="ann", password_hash=HASH, permissions=team.permissions)
+    assert edits(new, there=[], granted=Permissions({"ann": rights}))[1:] == made
+    # Nothing said: it stays. What every user may: the same as nothing granted.
+    assert edits(Declared(name="ann"), there=[user("ann")], granted=Permissions({"ann": rights})) == []
+    ordinary = Declared(name="ann", permissions=DeclaredRights(read=True, upload=["*"]))
+    assert edits(ordinary, there=[user("ann")]) == []
+
+
 def test_no_secret_is_in_a_repr() -> None:
     declared = Declared(name="ann", password=SECRET, password_hash=HASH)
     assert SECRET not in repr(declared) and HASH not in repr(Edit("passwd", "ann", HASH))
@@ -99,6 +124,13 @@ def test_no_secret_is_in_a_repr() -> None:
         (b"users: [{name: a, password: ''}]", "users.0 (a): "),
         (b"users: [{name: a, password: x, password_hash: y}]", "exclude each other"),
         (b"users: [{name: a, password_hash: correct-horse-9}]", "too weak"),
+        (b"users: [{name: a, permissions: upload}]", "Expected `object | null`, got `str`"),
+        (b"users: [{name: a, permissions: {uplaod: [a]}}]", "unknown field `uplaod`"),
+        (b"users: [{name: a, permissions: {upload: a}}]", "Expected `array`, got `str`"),
+        (
+            b"users: [{name: a, permissions: {upload: ['a b']}}]",
+            "users.0 (a): permissions.upload: 'a b' is no pattern",
+        ),
     ],
 )
 def test_a_declaration_that_cannot_work_is_refused_without_showing_a_secret(
@@ -165,6 +197,47 @@ def test_export_is_what_apply_takes(home: Path, tmp_path: Path) -> None:
     weak = exported.replace("{", '{"allow_weak": true, ', 1).encode()
     assert ppctl("users", "apply", "-", stdin=weak).code == 0
     assert (home / "htpasswd").read_text() == f"ann:{HASH}\nold:{SHA1}\n"
+
+
+def test_what_users_may_do_is_applied_and_exported_too(home: Path) -> None:
+    wanted = {"users": [{"name": "ann", "permissions": {"upload": ["team-*"]}}, {"name": "old"}]}
+    stdin = json.dumps(wanted).encode()
+    ran = ppctl("users", "apply", "-", stdin=stdin)
+    assert ran.out == "changed the permissions of ann  (upload team-*)\n"
+    assert ppctl("users", "apply", "-", stdin=stdin).out == "nothing to change\n"
+    assert ppctl("audit").out.endswith("permissions ann (upload team-*)\n")
+    exported = {
+        each["name"]: each["permissions"] for each in json.loads(ppctl("users", "export").out)["users"]
+    }
+    assert exported["ann"] == {"read": False, "upload": ["team-*"], "admin": False}
+    # Whoever is brought in line with this can do no more, and no less.
+    assert exported["old"] == {"read": True, "upload": ["*"], "admin": False}
+    document = {"users": [{"name": name, "permissions": said} for name, said in exported.items()]}
+    ppctl("user", "grant", "old", "admin")
+    assert ppctl("users", "apply", "-", stdin=json.dumps(document).encode()).code == 0
+    assert list(json.loads((home / "permissions.json").read_text())["users"]) == ["ann"]
+
+
+def test_who_is_removed_takes_permissions_and_tokens_along(home: Path) -> None:
+    token = Token("ci", "ann", "0", Rights(read=True), 0.0)
+    granted = Permissions({"ann": Rights(admin=True), "old": Rights()}, {"ci": token})
+    (home / "permissions.json").write_bytes(permissions.serialise(granted))
+    assert ppctl("users", "apply", "-", stdin=b"users: [{name: ann, state: absent}]").code == 0
+    assert permissions.parse((home / "permissions.json").read_bytes()) == Permissions({"old": Rights()})
+
+
+def test_a_new_user_is_limited_before_there_is_a_login(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    write = Index.write
+
+    def noted(found: Index, host: Host, path: Path, content: bytes) -> None:
+        written.append(path.name)
+        write(found, host, path, content)
+
+    monkeypatch.setattr(Index, "write", noted)
+    new = {"name": "new", "password_hash": HASH, "permissions": {"read": True}}
+    assert ppctl("users", "apply", "-", stdin=json.dumps({"users": [new]}).encode()).code == 0
+    assert written == ["permissions.json", "htpasswd"]
 
 
 def test_users_without_a_subcommand_still_lists(home: Path) -> None:

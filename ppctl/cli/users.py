@@ -162,8 +162,9 @@ def apply_users(call: Call, declaration: BinaryIO, dry_run: bool) -> int:
     """Make the users those that FILE declares (-: stdin), all of it or nothing.
 
     FILE is YAML or JSON: `users`, a list of `name` with `password` or `password_hash`, `state` (present or
-    absent) and `disabled`; `exclusive: true` removes whoever is not listed. A password that is right already
-    is left alone. Not read from the command line, so that no password can be on it.
+    absent), `disabled` and `permissions` (`read`, `upload` with a list of patterns, `admin`); `exclusive:
+    true` removes whoever is not listed. A password that is right already is left alone. Not read from the
+    command line, so that no password can be on it.
     """
     from ppctl import declared_users
     from ppctl.commands import declared

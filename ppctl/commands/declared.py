@@ -6,12 +6,13 @@ import functools
 import json
 from collections.abc import Sequence
 
-from ppctl import declared_users, index, users
+from ppctl import declared_users, index, permissions, users
 from ppctl.declared_users import Declaration
 from ppctl.host import Host
 from ppctl.index import Index
 from ppctl.output import Output, printable
 from ppctl.server import htpasswd
+from ppctl.server.permissions import Permissions
 from ppctl.users import Edit, User
 
 _DONE = {
@@ -20,6 +21,7 @@ _DONE = {
     "deluser": "removed",
     "disable": "disabled",
     "enable": "enabled",
+    "permissions": "changed the permissions of",
 }
 
 
@@ -31,10 +33,11 @@ def apply(found: Index, host: Host, out: Output, wanted: Declaration, *, dry_run
     cost = found.settings.password.bcrypt_cost
     make_hash = functools.cache(lambda password: htpasswd.hash_password(password, cost))
 
-    def decide(there: dict[str, User]) -> list[Edit]:
-        return declared_users.edits(wanted, there, verify, make_hash)
+    def decide(there: dict[str, User], granted: Permissions) -> list[Edit]:
+        return declared_users.edits(wanted, there, granted, verify, make_hash)
 
-    made: Sequence[Edit] = decide({user.name: user for user in users.users(found, host)})
+    there = {user.name: user for user in users.users(found, host)}
+    made: Sequence[Edit] = decide(there, permissions.read(found, host))
     if made and not dry_run:
         index.require_access(found, host)
         made = users.edit(found, host, decide, wait=wait)
@@ -50,6 +53,6 @@ def apply(found: Index, host: Host, out: Output, wanted: Declaration, *, dry_run
 
 def export(found: Index, host: Host, out: Output) -> int:
     """Print the users as a declaration that `apply` takes: with their hashes. Returns the exit code."""
-    declaration = declared_users.dump(users.users(found, host))
+    declaration = declared_users.dump(users.users(found, host), permissions.read(found, host))
     out.text(json.dumps(declaration, indent=2, ensure_ascii=False))
     return out.result(declaration)

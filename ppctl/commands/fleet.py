@@ -11,6 +11,7 @@ from ppctl.commands.fleet_words import lines, summary
 from ppctl.errors import EXIT_FAILED, EXIT_OK, PpctlError
 from ppctl.fleet import HostResult, Target
 from ppctl.output import Output, printable
+from ppctl.server.permissions import describe, from_data
 
 READ_ONLY = frozenset({"status", "logs", "doctor", "audit", "users"})
 
@@ -118,6 +119,8 @@ def differences(target: Target, out: Output) -> int:
             places.append(place)
             for user in answer.get("result", {}).get("users", []):
                 words = user["scheme"] + (", disabled" if user["disabled"] else "")
+                if user.get("permissions"):
+                    words += f"; may {describe(from_data(user['permissions']))}"
                 there.setdefault(user["name"], {})[place] = words
     rows = []
     for name, found in sorted(there.items()):

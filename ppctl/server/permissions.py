@@ -137,7 +137,7 @@ def parse(content: bytes) -> Permissions:
         if data["version"] != VERSION:
             raise ValueError(f"version {data['version']!r}; this ppctl reads version {VERSION}")
         return Permissions(
-            {name: _rights(found) for name, found in data["users"].items()},
+            {name: from_data(found) for name, found in data["users"].items()},
             {name: _token(name, found) for name, found in data["tokens"].items()},
         )
     except (KeyError, TypeError, AttributeError) as e:
@@ -183,7 +183,8 @@ def _join(patterns: Iterable[str]) -> str:
     return " ".join(patterns)
 
 
-def _rights(found: dict[str, Any]) -> Rights:
+def from_data(found: Mapping[str, Any]) -> Rights:
+    """Return the rights that `to_data` made `found` of. Raises ValueError, KeyError or TypeError."""
     read, upload, admin = found["read"], found["upload"], found["admin"]
     if not isinstance(read, bool) or not isinstance(admin, bool) or not isinstance(upload, list):
         raise ValueError("not a file of permissions")
@@ -198,7 +199,7 @@ def _token(name: str, found: dict[str, Any]) -> Token:
         name=name,
         user=str(found["user"]),
         digest=str(found["digest"]),
-        rights=_rights(found),
+        rights=from_data(found),
         created=float(found["created"]),
         expires=None if expires is None else float(expires),
     )

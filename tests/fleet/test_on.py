@@ -189,6 +189,38 @@ def test_users_diff_shows_only_what_differs(ansible: Ansible) -> None:
     ]
 
 
+def test_users_diff_also_shows_what_they_may_do(ansible: Ansible) -> None:
+    ann = {"name": "ann", "scheme": "bcrypt", "disabled": False, "permissions": None}
+    limited = {**ann, "permissions": {"read": False, "upload": ["team-*"], "admin": False}}
+    ansible.answer(
+        event("web1", results=[index({"users": [ann]})]),
+        event("web2", results=[index({"users": [limited]})]),
+    )
+    ran = ppctl("users", "--on", "all", "--diff")
+    assert [line.split(maxsplit=3) for line in ran.out.splitlines()[1:]] == [
+        ["ann", "web1", "pypi", "bcrypt"],
+        ["ann", "web2", "pypi", "bcrypt; may upload team-*"],
+    ]
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["user", "grant", "ann", "read", "upload", "--project", "team-*", "--project", "x"],
+        ["user", "revoke", "ann", "upload"],
+        ["user", "reset", "ann"],
+    ],
+)
+def test_permissions_are_granted_on_many_hosts(ansible: Ansible, argv: list[str]) -> None:
+    ansible.answer(event("web1", changed=True, **DONE), event("web2", **DONE))
+    ran = ppctl(*argv, "--on", "all")
+    assert ran.code == 0, ran.err
+    (call,) = ansible.calls
+    assert call["variables"]["ppctl_command"] == argv
+    assert call["variables"]["ppctl_read_only"] is False
+    assert [line[:3] for line in table(ran)] == [["web1", "pypi", "changed"], ["web2", "pypi", "ok"]]
+
+
 def test_users_are_copied_with_their_hashes_on_stdin(ansible: Ansible) -> None:
     exported = {"users": [{"name": "ann", "password_hash": "$2y$10$" + "a" * 53, "disabled": False}]}
     ansible.answer(event("web1", results=[index(exported)]), hosts=("web1",))

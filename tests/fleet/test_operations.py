@@ -39,7 +39,7 @@ class Fleet:
                 {
                     "name": "pypi",
                     "settings": {"port": PORT, "manager": "systemd"},
-                    "users": [{"name": "ci-bot", "password": SECRET}],
+                    "users": [{"name": "ci-bot", "password": SECRET, "permissions": {"upload": ["ppctl*"]}}],
                 }
             ],
         }

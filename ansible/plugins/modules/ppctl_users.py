@@ -43,6 +43,25 @@ options:
         description: Whether logins of the user are refused; the password is kept.
         type: bool
         default: false
+      permissions:
+        description:
+          - What the user may do; this and nothing else. Without it the user keeps what was granted, and a new
+            one may read and upload everything.
+        type: dict
+        suboptions:
+          read:
+            description: Whether listing and downloading is allowed, where it needs a login.
+            type: bool
+            default: false
+          upload:
+            description: Patterns of the names of projects to upload to, such as V(team-*).
+            type: list
+            elements: str
+            default: []
+          admin:
+            description: Whether everything is allowed, whoever owns a project.
+            type: bool
+            default: false
   exclusive:
     description: Whether users that are not listed are removed.
     type: bool
@@ -74,6 +93,8 @@ EXAMPLES = r"""
     users:
       - name: ci-bot
         password: "{{ vault_ci_bot }}"
+        permissions:
+          upload: ["team-*"]
       - name: ann
         password_hash: $2y$12$1o4kpw0lpHRBTmStgXKHEeJ3mRwvFVjBBKzRJ7Uh5UsVwYbTGz1gm
         disabled: true
@@ -87,13 +108,13 @@ changes:
   elements: dict
   contains:
     action:
-      description: V(adduser), V(passwd), V(deluser), V(disable) or V(enable).
+      description: V(adduser), V(passwd), V(deluser), V(disable), V(enable) or V(permissions).
       type: str
     user:
       description: The name of the user.
       type: str
     detail:
-      description: How the password is stored.
+      description: How the password is stored, or what the user may do.
       type: str
 """
 
@@ -118,6 +139,14 @@ def main():
                     "password_hash": {"type": "str", "no_log": True},
                     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
                     "disabled": {"type": "bool", "default": False},
+                    "permissions": {
+                        "type": "dict",
+                        "options": {
+                            "read": {"type": "bool", "default": False},
+                            "upload": {"type": "list", "elements": "str", "default": []},
+                            "admin": {"type": "bool", "default": False},
+                        },
+                    },
                 },
                 "mutually_exclusive": [("password", "password_hash")],
             },
@@ -128,19 +157,21 @@ def main():
         supports_check_mode=True,
     )
     wanted = module.params
-    users = wanted["users"]
+    users = [{key: value for key, value in user.items() if value is not None} for user in wanted["users"]]
     ppctl = Ppctl(module, wanted["executable"])
     is_there = os.path.exists(os.path.join(wanted["home"], SETTINGS_NAME))
     if module.check_mode and not (ppctl.is_installed() and is_there):
         # The index is made by an earlier task of a real run, and is empty then.
         changes = [
-            {"action": "adduser", "user": user["name"], "detail": ""}
+            {"action": action, "user": user["name"], "detail": ""}
             for user in users
             if user["state"] == "present"
+            for action in ("adduser", "permissions")
+            if action == "adduser" or action in user
         ]
     else:
         ppctl.require()
-        declaration = {key: wanted[key] for key in ("users", "exclusive", "allow_weak")}
+        declaration = {key: wanted[key] for key in ("exclusive", "allow_weak")} | {"users": users}
         arguments = [
             "users",
             "apply",
