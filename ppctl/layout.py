@@ -34,6 +34,11 @@ class Layout:
         return self.home / "packages"
 
     @property
+    def names(self) -> Path:
+        """The names of all projects that were ever here (ppctl/server/known.py)."""
+        return self.packages / ".ppctl-names"
+
+    @property
     def htpasswd(self) -> Path:
         """Users and password hashes."""
         return self.home / "htpasswd"

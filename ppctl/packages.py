@@ -15,9 +15,12 @@ from ppctl.workers import WorkerSilent
 PATH = "/_ppctl/packages"
 
 
-def projects(index: Index, host: Host) -> list[str]:
-    """Return the names of all projects. Raises PpctlError when no worker answers."""
-    found: list[str] = _ask(index, host, PATH)["projects"]
+def projects(index: Index, host: Host, *, former: bool = False) -> list[str]:
+    """Return the names of all projects; `former`: of those that were here and have no files any more.
+
+    Raises PpctlError when no worker answers.
+    """
+    found: list[str] = _ask(index, host, PATH)["former" if former else "projects"]
     return found
 
 
@@ -27,7 +30,7 @@ def project(index: Index, host: Host, name: str) -> dict[str, Any]:
 
 
 def change(index: Index, host: Host, action: str, name: str, **more: str) -> tuple[bool, list[str]]:
-    """Yank, unyank, remove or mark. Returns whether anything changed, and the paths concerned.
+    """Yank, unyank, remove, mark or forget. Returns whether anything changed, and the paths concerned.
 
     Raises PpctlError when there is no such project or version, or no worker answers.
     """

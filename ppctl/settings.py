@@ -54,6 +54,7 @@ _ACCOUNT = r"^[a-z_][a-z0-9_-]{0,31}$"
 _SIZE = r"^[1-9][0-9]*(kB|MB|GB)$"
 _VERSION = r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$"
 _PREFIX = r"^(/[A-Za-z0-9._~-]+)*$"
+_NAMES = r"^[A-Za-z0-9._*?-]+$"
 _URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
 
 
@@ -149,6 +150,13 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     upstream_url: Annotated[
         str, Meta(pattern=_URL, description="The simple index that `upstream: redirect` sends clients to.")
     ] = "https://pypi.org/simple/"
+    private: Annotated[
+        tuple[Annotated[str, Meta(pattern=_NAMES)], ...],
+        Meta(
+            description="Patterns of project names (* and ?) that are never looked for upstream, e.g. "
+            "[corp-*]. Names that were ever in this index never are."
+        ),
+    ] = ()
     overwrite: Annotated[bool, Meta(description="Whether an upload may replace a file that is there.")] = (
         False
     )

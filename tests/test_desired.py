@@ -262,6 +262,6 @@ def test_links() -> None:
 
 
 def test_no_redirect_unless_asked() -> None:
-    assert b'"fallback_url": null' in files(desired())["server.json"]
+    assert b'"upstream_url": null' in files(desired())["server.json"]
     redirected = files(desired(upstream="redirect", upstream_url="https://mirror/simple/"))
-    assert b'"fallback_url": "https://mirror/simple/"' in redirected["server.json"]
+    assert b'"upstream_url": "https://mirror/simple/"' in redirected["server.json"]

@@ -372,6 +372,8 @@ REPORTS: list[tuple[str, list[str], bytes]] = [
     ("packages status", ["packages", "status", "demo", "archived"], b""),
     ("packages owner", ["packages", "owner", "demo", "bob"], b""),
     ("packages remove", ["packages", "remove", "demo", "1.0", "--yes"], b""),
+    ("packages list", ["packages", "list", "--former"], b""),
+    ("packages forget", ["packages", "forget", "demo", "--yes"], b""),
     ("logs", ["logs"], b""),
     ("restart", ["restart", "--worker", "1"], b""),
     ("stop", ["stop"], b""),

@@ -81,6 +81,7 @@ OTHER_VALUES: dict[str, Any] = {
     "login": ["list", "upload"],
     "upstream": "redirect",
     "upstream_url": "https://pypi.example.com/simple/",
+    "private": ["corp-*"],
     "overwrite": True,
     "ownership": True,
     "url_prefix": "/pypi",

@@ -57,6 +57,7 @@ KEYS: list[tuple[str, Any, Any, Any, str]] = [
     ("login", ["upload"], [], ["delete"], "'delete' (accepted: download, list, upload)"),
     ("upstream", "none", "redirect", "pypi", "not an accepted value: 'pypi' (accepted: none, redirect)"),
     ("upstream_url", "https://pypi.org/simple/", "http://h/simple/", "pypi.org", "expected text of the form"),
+    ("private", [], ["Corp_X", "x?"], ["corp x"], "expected text of the form"),
     ("overwrite", False, True, "sometimes", "expected true or false, got text"),
     ("ownership", False, True, "first", "expected true or false, got text"),
     ("url_prefix", "", "/team/pypi", "pypi/", "expected text of the form"),

@@ -9,7 +9,18 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ppctl.checks import accounts, exposure, files, links, packages, processes, programs, rights, storage
+from ppctl.checks import (
+    accounts,
+    exposure,
+    files,
+    links,
+    names,
+    packages,
+    processes,
+    programs,
+    rights,
+    storage,
+)
 from ppctl.checks import settings as settings_checks
 from ppctl.checks.base import Check, Finding, NotApplicable, Severity, Subject
 from ppctl.errors import PpctlError
@@ -25,7 +36,8 @@ CHECKS: tuple[Check, ...] = (
     Check("user", "the index runs as the right user", exposure.user),
     Check("access", "nobody gets in from the network without a login", exposure.access),
     Check("tls", "passwords do not travel in clear", exposure.tls),
-    Check("upstream", "unknown names are not sent to another index", exposure.upstream),
+    Check("upstream", "no name of yours comes from another index by chance", exposure.upstream),
+    Check("names", "it is known which names were ever here", names.names),
     Check("links", "every link leads somewhere", links.own),
     Check("registers", "no links of indexes that are gone", links.of_others),
     Check("client-links", "every linked client file is there", links.client_files),

@@ -63,14 +63,14 @@ def tls(subject: Subject) -> Iterator[Finding]:
 
 
 def upstream(subject: Subject) -> Iterator[Finding]:
-    """A redirect invites dependency confusion: whoever takes a missing name there is installed here."""
+    """Who takes a name there that nobody has uploaded here yet is installed here (dependency confusion)."""
     settings = subject.settings
-    if settings.upstream is Upstream.REDIRECT:
+    if settings.upstream is not Upstream.NONE and not settings.private:
         yield warning(
-            f"clients that ask for a name that is not here are sent to {settings.upstream_url}: "
-            "whoever registers a private name there gets installed (dependency confusion)",
-            where=f"{subject.layout.settings}: upstream",
-            mend=subject.edit("set `upstream: none`"),
+            f"names that were never here come from {settings.upstream_url}, and none is private: whoever "
+            "registers your next project's name there gets installed (dependency confusion)",
+            where=f"{subject.layout.settings}: private",
+            mend=subject.edit("say how your projects' names begin, such as `private: [corp-*]`"),
         )
 
 

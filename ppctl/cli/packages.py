@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import click
 
@@ -13,13 +14,29 @@ from ppctl.errors import UsageError
 _REASON = click.option("--reason", default="", metavar="TEXT", help="Shown by pip and uv.")
 
 
+def _confirm(yes: bool) -> Callable[[str], bool]:
+    """Return what asks a question on the terminal, or has the answer already."""
+
+    def confirm(question: str) -> bool:
+        if yes:
+            return True
+        if not sys.stdin.isatty():
+            raise UsageError(f"there is no terminal to ask: {question}", "answer beforehand: --yes")
+        return click.confirm(question, err=True)
+
+    return confirm
+
+
 @command(name="list", short_help="List the projects, or the files of one.")
 @click.argument("project", required=False)
-def list_packages(call: Call, project: str | None) -> int:
+@click.option("--former", is_flag=True, help="Names that were here and have no files any more.")
+def list_packages(call: Call, project: str | None, former: bool) -> int:
     """List the projects of the index; with PROJECT its files, their versions and what is yanked."""
+    if project and former:
+        raise click.UsageError("PROJECT and --former exclude each other")
     from ppctl.commands import packages
 
-    return packages.list_packages(call.index(), call.host, call.out, project)
+    return packages.list_packages(call.index(), call.host, call.out, project, former=former)
 
 
 @command(name="yank", short_help="Let nobody install a version by chance.")
@@ -79,14 +96,21 @@ def remove(call: Call, project: str, version: str, yes: bool) -> int:
     """Remove the files of VERSION of PROJECT for good. At once, on all workers."""
     from ppctl.commands import packages
 
-    def confirm(question: str) -> bool:
-        if yes:
-            return True
-        if not sys.stdin.isatty():
-            raise UsageError(f"there is no terminal to ask: {question}", "answer beforehand: --yes")
-        return click.confirm(question, err=True)
+    return packages.remove(call.own_index(), call.host, call.out, project, version, confirm=_confirm(yes))
 
-    return packages.remove(call.own_index(), call.host, call.out, project, version, confirm=confirm)
+
+@command(name="forget", short_help="Let a name be looked for upstream again.")
+@click.argument("project")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def forget(call: Call, project: str, yes: bool) -> int:
+    """Forget that PROJECT, which has no files any more, was ever in this index.
+
+    Names that were here are never looked for in another index (`upstream` in ppctl.yml), so that nobody who
+    registers one there gets installed here. `ppctl packages list --former` shows them.
+    """
+    from ppctl.commands import packages
+
+    return packages.forget(call.own_index(), call.host, call.out, project, confirm=_confirm(yes))
 
 
 @click.group(short_help="List, yank, mark and remove packages.")
@@ -94,7 +118,7 @@ def packages() -> None:
     """The packages of a running index: list, yank, mark and remove them."""
 
 
-for _command in (list_packages, yank, unyank, status, owner, remove):
+for _command in (list_packages, yank, unyank, status, owner, remove, forget):
     packages.add_command(_command)
 
 COMMANDS: list[click.Command] = [packages]

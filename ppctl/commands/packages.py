@@ -9,15 +9,17 @@ from ppctl.errors import PpctlError
 from ppctl.host import Host
 from ppctl.index import Index
 from ppctl.output import Output, counted, printable
+from ppctl.server.permissions import check_pattern
+from ppctl.server.upstream import is_private, normal
 
 
-def list_packages(index: Index, host: Host, out: Output, name: str | None) -> int:
-    """Show all projects, or the files of one. Returns the exit code."""
+def list_packages(index: Index, host: Host, out: Output, name: str | None, *, former: bool = False) -> int:
+    """Show all projects (`former`: those that were here), or the files of one. Returns the exit code."""
     if name is None:
-        names = packages.projects(index, host)
+        names = packages.projects(index, host, former=former)
         for each in names:
             out.text(printable(each))
-        return out.result({"projects": names})
+        return out.result({"former" if former else "projects": names})
     found = packages.project(index, host, name)
     if found["status"] != "active":
         out.info(f"{printable(found['project'])} is {found['status']}{_because(found['reason'])}")
@@ -83,6 +85,20 @@ def remove(
     changed, files = packages.change(index, host, "remove", name, version=version)
     _say_removed(out, files, left=len(there) - len(files), name=name)
     return out.result({"changed": changed, "files": files})
+
+
+def forget(index: Index, host: Host, out: Output, name: str, *, confirm: Callable[[str], bool]) -> int:
+    """Let a name that was here be looked for upstream again. Returns the exit code."""
+    if not confirm(f"may {printable(name)} come from another index from now on?"):
+        raise PpctlError("nothing was changed", "to go on without being asked: --yes")
+    changed, _ = packages.change(index, host, "forget", name)
+    if changed:
+        out.info(f"{printable(name)} is forgotten: `upstream` in ppctl.yml says where it may come from")
+    else:
+        out.info(f"{printable(name)} was never here")
+    if is_private(normal(name), map(check_pattern, index.settings.private)):
+        out.warn(f"{printable(name)} is private all the same (`private` in ppctl.yml)")
+    return out.result({"changed": changed, "files": []})
 
 
 def _say_removed(out: Output, files: Sequence[str], *, left: int, name: str) -> None:

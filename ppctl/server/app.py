@@ -22,10 +22,12 @@ from ppctl.server.config import ServerConfig, WorkerInfo, config_path, load, wor
 from ppctl.server.control import PACKAGES_PATH, PackageControl
 from ppctl.server.downloads import Downloads
 from ppctl.server.front import Application, Front, describe_process
+from ppctl.server.known import Known
 from ppctl.server.marks import MarksFile
 from ppctl.server.owners import Owners
 from ppctl.server.pages import Pages
 from ppctl.server.routes import Routes
+from ppctl.server.upstream import Upstream
 from ppctl.server.watch import Watcher
 
 if TYPE_CHECKING:
@@ -36,7 +38,8 @@ def create_application(config: ServerConfig, worker: WorkerInfo) -> Front:
     """Return the WSGI application (PEP 3333) that serves the index `config`."""
     description = _description(worker)
     packages = config.packages.resolve()
-    catalogue = Catalogue(config.run, packages)
+    known = Known(packages, config.run)
+    catalogue = Catalogue(config.run, packages, known.remember)
     access = Access(config.login, Accounts(Users(config.htpasswd), config.permissions, config.run))
     owners = Owners(packages, config.run)
     routes = Routes(
@@ -45,13 +48,13 @@ def create_application(config: ServerConfig, worker: WorkerInfo) -> Front:
         Pages(catalogue, MarksFile(packages), config.url_prefix),
         Downloads(catalogue, immutable=not config.overwrite, private=not access.is_public("download")),
         access,
-        fallback_url=config.fallback_url,
+        elsewhere=Upstream(config.upstream, config.upstream_url, config.private, known),
     )
     front = Front(routes, config, lambda: {**description, **describe_process()})
     watcher = Watcher(catalogue, config.run / f"watch-{store.VERSION}.lock")
-    front.on_start += [catalogue.open, watcher.start]
+    front.on_start += [catalogue.open, lambda: known.begin(catalogue.projects()), watcher.start]
     front.on_stop.append(watcher.stop)
-    front.controls[PACKAGES_PATH] = PackageControl(catalogue, owners)
+    front.controls[PACKAGES_PATH] = PackageControl(catalogue, owners, known)
     return front
 
 

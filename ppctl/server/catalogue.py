@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from ppctl.server import changes, metadata, store
+from ppctl.server import changes, metadata, names, store
 from ppctl.server.changes import Entry
 from ppctl.server.scan import Stamp
 from ppctl.server.store import Identity, Store
@@ -61,11 +61,15 @@ class Catalogue:
 
     It is opened, or made, when it is first used: not before a fork. A broken one is replaced without the
     caller noticing. Every method may raise sqlite3.Error or OSError when the disk is full or does not answer.
+    `remember` is told the names of projects before they come and before they go.
     """
 
-    def __init__(self, directory: Path, packages: Path) -> None:
+    def __init__(
+        self, directory: Path, packages: Path, remember: Callable[[set[str]], None] = lambda _: None
+    ) -> None:
         self.path = directory / f"catalogue-{store.VERSION}.db"
         self.packages = packages
+        self._remember = remember
         self._name = str(self.path)  # asked about in every request
         self._store: Store | None = None
         self._opening = threading.Lock()
@@ -159,11 +163,14 @@ class Catalogue:
 
     def put(self, entries: Sequence[Entry]) -> None:
         """Enter files, or what is new about them. All or none."""
+        self._remember({said.project for entry in entries if (said := names.parse(entry.path))})
         self._writing(lambda db: set().union(*(changes.put(db, entry) for entry in entries)))
 
     def remove(self, paths: Iterable[str]) -> None:
         """Forget files. Unknown ones are none."""
         listed = list(paths)
+        # Also those that came in with a new catalogue: from now on nothing else tells that they were here.
+        self._remember({said.project for path in listed if (said := names.parse(path))})
         self._writing(lambda db: set().union(*(changes.remove(db, path) for path in listed)))
 
     def checkpoint(self) -> None:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ppctl.server.permissions import check_pattern
+from ppctl.server.upstream import POLICIES
+
 CONFIG_NAME = "server.json"
 ACTIONS = frozenset({"list", "download", "upload"})
 
@@ -27,7 +30,9 @@ class ServerConfig:
     run: Path
     name: str = "pypi"
     login: frozenset[str] = ACTIONS
-    fallback_url: str | None = None
+    upstream: str = "none"
+    upstream_url: str = ""
+    private: tuple[str, ...] = ()
     overwrite: bool = False
     ownership: bool = False
     url_prefix: str = ""
@@ -101,7 +106,9 @@ def _from_data(data: dict[str, Any], home: Path) -> ServerConfig:
         run=Path(_get(data, "run", str, str(home / "run"))),
         name=_get(data, "name", str, ServerConfig.name),
         login=login,
-        fallback_url=_get(data, "fallback_url", str, "") or None,
+        upstream=_upstream(data),
+        upstream_url=_get(data, "upstream_url", str, ""),
+        private=tuple(check_pattern(str(each)) for each in _get(data, "private", list, [])),
         overwrite=_get(data, "overwrite", bool, ServerConfig.overwrite),
         ownership=_get(data, "ownership", bool, ServerConfig.ownership),
         url_prefix=prefix,
@@ -119,6 +126,15 @@ def _get(data: dict[str, Any], key: str, kind: type, default: Any) -> Any:
     if not isinstance(found, kind) or (kind is int and isinstance(found, bool)):
         raise ValueError(f"{key}: expected a value of type {kind.__name__}")
     return found
+
+
+def _upstream(data: dict[str, Any]) -> str:
+    policy: str = _get(data, "upstream", str, ServerConfig.upstream)
+    if policy not in POLICIES:
+        raise ValueError(f"upstream: expected one of {', '.join(POLICIES)}")
+    if policy != "none" and not data.get("upstream_url"):
+        raise ValueError(f"upstream_url: needed for upstream {policy}")
+    return policy
 
 
 def _positive(data: dict[str, Any], key: str, default: int) -> int:

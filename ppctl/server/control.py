@@ -12,6 +12,7 @@ from urllib.parse import parse_qs
 
 from ppctl.server import kept, marks
 from ppctl.server.catalogue import Catalogue, File
+from ppctl.server.known import Known
 from ppctl.server.marks import STATUSES, Marks
 from ppctl.server.names import normalize, release_of
 from ppctl.server.owners import Owners
@@ -35,9 +36,10 @@ class Refused(Exception):
 class PackageControl:
     """Does what operators want with packages."""
 
-    def __init__(self, catalogue: Catalogue, owners: Owners) -> None:
+    def __init__(self, catalogue: Catalogue, owners: Owners, known: Known) -> None:
         self._catalogue = catalogue
         self._owners = owners
+        self._known = known
         self._marks = catalogue.packages / marks.FILE_NAME
         self._lock = catalogue.path.with_name("marks.lock")
         self._actions: dict[str, Callable[[str, dict[str, str]], dict[str, Any]]] = {
@@ -55,6 +57,8 @@ class PackageControl:
                 query = parse_qs(environ.get("QUERY_STRING", ""))
                 return 200, self._list(query.get("project", [""])[0])
             asked = _body(environ)
+            if asked.get("action") == "forget":
+                return 200, self._forget(normalize(asked.get("project", "")))
             action = self._actions.get(asked.get("action", ""))
             if action is None:
                 raise Refused(400, "no such action")
@@ -64,7 +68,8 @@ class PackageControl:
 
     def _list(self, project: str) -> dict[str, Any]:
         if not project:
-            return {"projects": self._catalogue.projects()}
+            there = self._catalogue.projects()
+            return {"projects": there, "former": self._former(there)}
         name = self._project({"project": project})
         said = self._read().get(name, Marks())
         return {
@@ -118,6 +123,22 @@ class PackageControl:
         except ValueError as e:
             raise Refused(409, f"the file of owners is broken: {e}") from e
         log.info("%s belongs to %s", project, user or "nobody")
+        return {"changed": changed, "files": []}
+
+    def _former(self, there: list[str]) -> list[str]:
+        try:
+            return sorted(self._known.all().difference(there))
+        except (OSError, ValueError):
+            return []  # `ppctl doctor` tells of it
+
+    def _forget(self, project: str) -> dict[str, Any]:
+        if self._catalogue.change_of(project) is not None:
+            raise Refused(409, f"{project} is here: what is here never comes from elsewhere")
+        try:
+            changed = self._known.forget(project)
+        except (OSError, ValueError) as e:
+            raise Refused(409, f"{self._known.path} is broken: {e}") from e
+        log.info("%s may be asked about elsewhere", project)
         return {"changed": changed, "files": []}
 
     def _project(self, asked: dict[str, str]) -> str:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
-from urllib.parse import parse_qs, quote
+from urllib.parse import parse_qs
 
-from ppctl.server import negotiate, pages, simple
+from ppctl.server import negotiate, pages, simple, upstream
 from ppctl.server.access import Access
 from ppctl.server.answers import Answer, Header, plain
 from ppctl.server.catalogue import Catalogue
@@ -18,6 +18,7 @@ from ppctl.server.downloads import Downloads
 from ppctl.server.names import normalize
 from ppctl.server.negotiate import Format
 from ppctl.server.pages import INDEX, Page, Pages
+from ppctl.server.upstream import Upstream, Verdict
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -38,14 +39,14 @@ class Routes:
         downloads: Downloads,
         access: Access,
         *,
-        fallback_url: str | None,
+        elsewhere: Upstream,
     ) -> None:
         self._application = application
         self._catalogue = catalogue
         self._pages = rendered
         self._downloads = downloads
         self._access = access
-        self._fallback_url = fallback_url
+        self._upstream = elsewhere
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -89,12 +90,11 @@ class Routes:
         return pages.answer(environ, page, form, zipped=_accepts_gzip(environ), private=private)
 
     def _unknown(self, environ: Environ, project: str) -> Answer:
-        """Answer for a project that is not here, as pypiserver does."""
-        if self._fallback_url is None:
-            return plain(404, f"Not Found ({project} does not exist)")
-        status = "302 Found" if environ.get("SERVER_PROTOCOL") == "HTTP/1.0" else "303 See Other"
-        url = f"{self._fallback_url.rstrip('/')}/{quote(project)}/"
-        return Answer(status, [("Location", url), ("Content-Length", "0")], [])
+        """Answer for a project that is not here."""
+        verdict = self._upstream.judge(project)
+        if verdict is not Verdict.ASK:
+            return upstream.unknown(project, verdict)
+        return self._upstream.redirect(project, environ.get("SERVER_PROTOCOL", ""))
 
     def _page(self, environ: Environ, project: str, form: Format) -> Page | None:
         mounted = _mounted(environ)

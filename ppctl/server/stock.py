@@ -32,8 +32,7 @@ def create(config: ServerConfig, catalogue: Catalogue, allowed: Access, owners: 
         authenticate=sorted(_ACTIONS[action] for action in config.login),
         password_file=str(config.htpasswd) if config.login else ".",
         auther=_auther(allowed),
-        disable_fallback=config.fallback_url is None,
-        fallback_url=config.fallback_url or "",
+        disable_fallback=True,  # where unknown names lead to is decided in ppctl.server.upstream
         overwrite=config.overwrite,
     )
     backend = FileBackend(run_config, catalogue, overwrite=config.overwrite)

@@ -19,6 +19,7 @@ from ppctl.layout import Layout
 from ppctl.machine import Machine
 from ppctl.managers import Pending, Process
 from ppctl.output import Output
+from ppctl.server.known import serialise
 from ppctl.settings import ManagerName
 from ppctl.workers import Report
 from tests.fake_host import FakeHost, Run
@@ -152,6 +153,7 @@ def _deploy(example: Example) -> None:
     host.set_attributes(
         layout.htpasswd, mode=0o640, owner=example.index.owner, group=example.index.group(host)
     )
+    host.put(layout.names, serialise(["foo"]).decode())
     paths = frozenset(
         [file.path for file in wanted.files if not file.keep] + [link.path for link in wanted.links]
     )

@@ -233,7 +233,9 @@ CASES = [
     Case("access", _settings(public_url="https://pypi.example.com"), W, "may list and download", "add list"),
     Case("tls", _settings(host="192.0.2.1"), W, "passwords travel in clear", "set `public_url: https"),
     Case("tls", _settings(public_url="http://pypi.example.com"), W, "in clear", "reverse proxy with TLS"),
-    Case("upstream", _settings(upstream="redirect"), W, "dependency confusion", "set `upstream: none`"),
+    Case("upstream", _settings(upstream="redirect"), W, "dependency confusion", "`private: [corp-*]`"),
+    Case("names", lambda e: e.host.remove(e.layout.names), P, "ever here is gone", "from a backup, or move"),
+    Case("names", _put("packages/.ppctl-names", "x"), P, ".ppctl-names: broken: not a file", "ppctl restart"),
     Case("links", _link("releases/current", "gone"), P, "releases/current: dangling link: gone", UP),
     Case("links", lambda e: e.host.remove(e.layout.run_script), P, "run-pypi.sh: is gone", UP),
     Case(

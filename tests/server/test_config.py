@@ -22,7 +22,7 @@ def test_what_is_missing_is_safe(tmp_path: Path) -> None:
     assert found.packages == tmp_path / "packages"
     assert found.htpasswd == tmp_path / "htpasswd"
     assert found.run == tmp_path / "run"
-    assert found.fallback_url is None
+    assert (found.upstream, found.upstream_url, found.private) == ("none", "", ())
     assert found.overwrite is False
     assert found.trusted_proxies == "127.0.0.1,::1"
 
@@ -36,7 +36,9 @@ def test_everything_is_read(tmp_path: Path) -> None:
         "ownership": True,
         "run": "/r",
         "login": ["upload"],
-        "fallback_url": "https://pypi.org/simple/",
+        "upstream": "redirect",
+        "upstream_url": "https://pypi.org/simple/",
+        "private": ["Corp_*"],
         "overwrite": True,
         "url_prefix": "/pypi/",
         "threads": 3,
@@ -51,7 +53,9 @@ def test_everything_is_read(tmp_path: Path) -> None:
         run=Path("/r"),
         name="team",
         login=frozenset({"upload"}),
-        fallback_url="https://pypi.org/simple/",
+        upstream="redirect",
+        upstream_url="https://pypi.org/simple/",
+        private=("corp-*",),
         overwrite=True,
         url_prefix="/pypi",
         threads=3,
@@ -67,6 +71,9 @@ def test_no_login_is_what_an_empty_list_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
+        ({"upstream": "somewhere"}, "upstream: expected one of none, redirect, cache"),
+        ({"upstream": "redirect"}, "upstream_url: needed for upstream redirect"),
+        ({"private": ["corp x"]}, "'corp x' is no pattern of project names"),
         ({"login": ["uplaod"]}, "login: expected some of download, list, upload"),
         ({"login": "upload"}, "login: expected a value of type list"),
         ({"threads": True}, "threads: expected a value of type int"),

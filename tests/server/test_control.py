@@ -104,6 +104,26 @@ def test_what_is_not_there(home: Home, argv: list[str], said: str) -> None:
     assert len(listed(home)) == 2
 
 
+def test_a_name_that_was_here_is_forgotten_when_told(home: Home) -> None:
+    assert "foo-bar is here" in ppctl("packages", "forget", "Foo_Bar", "--yes").err
+    for version in ("1.0", "1.1"):
+        assert ppctl("packages", "remove", "foo-bar", version, "--yes").code == 0
+    assert ppctl("packages", "list", "--former").out == "foo-bar\n"
+    assert ppctl("packages", "list", "--former", "--json").result["former"] == ["foo-bar"]
+    ran = ppctl("packages", "forget", "Foo_Bar")
+    assert (ran.code, "--yes" in ran.err) == (2, True)
+    (home.path / "ppctl.yml").write_text("login: []\nprivate: ['Foo*']\n")
+    ran = ppctl("packages", "forget", "Foo_Bar", "--yes")
+    assert (ran.code, "Foo_Bar is forgotten" in ran.out) == (0, True)
+    assert "Foo_Bar is private all the same" in ran.err
+    assert "was never here" in ppctl("packages", "forget", "Foo_Bar", "--yes").out
+    assert ppctl("packages", "list", "--former").out == ""
+    (home.packages / ".ppctl-names").write_text("nonsense")
+    ran = ppctl("packages", "forget", "Foo_Bar", "--yes")
+    assert (ran.code, ".ppctl-names is broken" in ran.err) == (1, True)
+    assert ppctl("packages", "list", "foo-bar", "--former").code == 2
+
+
 def test_broken_marks_are_not_replaced(home: Home) -> None:
     (home.packages / FILE_NAME).write_text("{")
     assert "is broken" in ppctl("packages", "yank", "foo-bar", "1.0").err

@@ -362,7 +362,7 @@ def test_behind_a_proxy_the_real_client_is_logged(home: Home) -> None:
 
 @pytest.mark.parametrize("url", [None, "https://pypi.org/simple/"])
 def test_unknown_projects(url: str | None) -> None:
-    with new_home(fallback_url=url) as home:
+    with new_home(upstream="redirect" if url else "none", upstream_url=url) as home:
         home.start()
         answer = home.get("/simple/unknown/")
         assert answer.status == (302 if url and answer.status != 303 else 303 if url else 404)
