@@ -28,6 +28,10 @@ class BadBody(Exception):
     """The request's body is cut off or makes no sense. Answered with 400."""
 
 
+class TooSlow(BadBody):
+    """The request's body comes too slowly. Answered with 408."""
+
+
 def guard(environ: dict[str, Any]) -> Body | None:
     """Replace the body of a request by one that raises BadBody rather than end early.
 
@@ -83,7 +87,10 @@ class Body(io.RawIOBase):
         size = len(buffer) if self._left is None else min(len(buffer), self._left)
         try:
             chunk = self._stream.read(size)
-        except Exception as e:  # the connection is gone, was silent for too long, or its chunks are broken
+        except TimeoutError as e:
+            self._done = True
+            raise TooSlow("the body came too slowly") from e
+        except Exception as e:  # the connection is gone, or its chunks are broken
             self._done = True
             raise BadBody("the body was cut off") from e
         buffer[: len(chunk)] = chunk

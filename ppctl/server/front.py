@@ -15,7 +15,7 @@ from typing import Any
 
 from ppctl.server.access import bearer_as_basic
 from ppctl.server.backend import NameRefused
-from ppctl.server.body import BadBody, Body, guard, then_drain
+from ppctl.server.body import BadBody, Body, TooSlow, guard, then_drain
 from ppctl.server.config import ServerConfig
 
 log = logging.getLogger("ppctl.server")
@@ -40,6 +40,7 @@ _STATUS = {
     200: "200 OK",
     400: "400 Bad Request",
     404: "404 Not Found",
+    408: "408 Request Timeout",
     409: "409 Conflict",
     500: "500 Internal Server Error",
     507: "507 Insufficient Storage",
@@ -173,6 +174,8 @@ def _shorten_agent(environ: Environ) -> None:
 
 def _explain(error: Exception, environ: Environ) -> tuple[int, str]:
     """Return the status and the message for an error that came out of the application."""
+    if isinstance(error, TooSlow):
+        return 408, f"Request timeout: {error}"
     if isinstance(error, BadBody):
         return 400, f"Bad request: {error}"
     if isinstance(error, NameRefused):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import resource
 import signal
 import socket
 import stat
@@ -108,7 +109,7 @@ preload_app = True
 timeout = 120
 graceful_timeout = _config.stop_timeout
 keepalive = 5
-worker_connections = 500  # idle ones included; well below the usual limit of 1024 open files
+worker_connections = 500  # idle ones included
 sendfile = True
 limit_request_line = 8190
 limit_request_fields = 100
@@ -131,9 +132,18 @@ def on_starting(server: Any) -> None:
         _end_with_parent()
     server.log.error_log.addFilter(_is_a_fault)
     server.log.access_log.addFilter(_is_a_client)
+    _allow_open_files()
     ours = logging.getLogger("ppctl")
     ours.handlers = server.log.error_log.handlers
     ours.setLevel(logging.INFO)
+
+
+def _allow_open_files() -> None:
+    """Raise the usual limit of 1024: each connection is a file, and an upload under way two more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
+    if soft != resource.RLIM_INFINITY and soft < enough:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
 
 
 def _end_with_parent() -> None:

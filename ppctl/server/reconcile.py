@@ -33,6 +33,9 @@ SECOND_LOOK_SECONDS = 5.0
 _SECOND_LOOKS = 4
 """At 5, 20, 65 and 200 seconds: the next look at everything is due after five minutes."""
 
+_RECENT_SECONDS = 60.0
+"""Without notes, a known file that was written so shortly ago is looked at again: it may not be complete."""
+
 _STEP = 16 << 20
 _BATCH = 64
 _PAUSE_EVERY = 500
@@ -85,6 +88,8 @@ class Reconciler:
                 stamp = known.pop(name, None)
                 if stamp is None or (not quick and _differs(entry, stamp)):
                     new.append(scan.join(directory, name))
+                elif not quick and not self.has_notes and _is_recent(stamp):
+                    self._second_looks[0].add(scan.join(directory, name))
                 if number % _PAUSE_EVERY == _PAUSE_EVERY - 1:
                     yield
         except (FileNotFoundError, NotADirectoryError):
@@ -261,6 +266,10 @@ class _Later:
         while self.next() == 0.0:
             found.append(self._due.popitem(last=False)[0])
         return found
+
+
+def _is_recent(stamp: Stamp) -> bool:
+    return abs(time.time() - stamp.mtime_ns / 1e9) < _RECENT_SECONDS
 
 
 def _differs(entry: os.DirEntry[str], known: Stamp) -> bool:

@@ -5,9 +5,12 @@ Differences to `gunicorn.workers.gthread.ThreadWorker` (27.0):
 - A stopping worker closes an idle kept-alive connection no earlier than a running one would. gunicorn
   closes it after two seconds, perhaps just when the client sends its next request on it.
 - It accepts a connection only while a thread is free for it. gunicorn takes every connection at once, to
-  wait behind slow uploads although another worker of the index has nothing to do; and if it is killed at
-  the end of its patience, those connections are lost.
-- A connection without a request does not occupy a thread, and one that falls silent is given up.
+  wait behind others although another worker of the index has nothing to do; and if it is killed at the end of
+  its patience, those connections are lost.
+- A request gets a thread when its head is complete: until then the event loop gathers it, for a limited time.
+- A request whose client is being waited for does not count among the `threads` that work; there may be
+  MOST_WAITING of them. Who moves too little is given up (see `ppctl.server.connection`).
+- When there are too many connections, the oldest one that has sent no request, or is idle, makes room.
 - After the last answer it waits for the client to close (RFC 9112, section 9.6) beside its other work.
   gunicorn waits in its only event loop, up to two seconds for each such client.
 - The worker's own UNIX socket has a thread of its own, so that the manager gets an answer however busy
@@ -17,25 +20,35 @@ Differences to `gunicorn.workers.gthread.ThreadWorker` (27.0):
 from __future__ import annotations
 
 import contextlib
+import errno
 import selectors
 import socket
-import struct
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+from gunicorn import util
 from gunicorn.workers import gthread
 
-SILENCE_SECONDS = 60
-"""A connection is given up when nothing moves on it for so long in the midst of a request or an answer."""
+from ppctl.server.connection import ClientSocket, Places
 
-FIRST_BYTES_SECONDS = 10.0
-"""How long a new connection may stay without a request."""
+HEAD_SECONDS = 15.0
+"""How long a client may take for the head of a request."""
+
+MOST_HEAD_BYTES = 1 << 16
+"""What the head of a request may have at most."""
 
 CLOSE_SECONDS = 2.0
 """How long a client may take to close a connection after the last answer on it."""
+
+MOST_WAITING = 200
+"""So many requests may wait for their clients at once, besides those that are worked on."""
+
+# Above gunicorn's own limit: its answer is 414.
+_LONGEST_LINE = 8194
+_TOO_LARGE = (431, "Request Header Fields Too Large", "")
 
 
 class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
@@ -45,21 +58,31 @@ class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
     sockets: list[Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._busy = 0
         self._most_connections = 0
+        self._ready: deque[Any] = deque()
         self._closing: deque[Any] = deque()
         self._next_notice = 0.0
         self._control: list[Any] = []
         self._control_pool = ThreadPoolExecutor(max_workers=1)
         super().__init__(*args, **kwargs)
+        self._places = Places(
+            self.cfg.threads,
+            self.cfg.threads + MOST_WAITING,
+            lambda: self.method_queue.defer(self._begin_ready),
+        )
+
+    def get_thread_pool(self) -> ThreadPoolExecutor:
+        """Return the threads; those that wait for clients are among them."""
+        return ThreadPoolExecutor(max_workers=self.cfg.threads + MOST_WAITING)
 
     @property
     def worker_connections(self) -> int:
         """How many connections there may be before no more are accepted; gunicorn's loop compares.
 
-        Idle ones do not count, up to the configured limit: what counts is a free thread.
+        Idle ones do not count: what counts is a free thread, and that one can make room.
         """
-        free = self._busy < self.cfg.threads and self.nr_conns < self._most_connections
+        has_room = self.nr_conns < self._most_connections or self.pending_conns or self.keepalived_conns
+        free = has_room and not self._ready and self._places.is_free()
         return int(self.nr_conns) + 1 if free else int(self.nr_conns)
 
     @worker_connections.setter
@@ -84,50 +107,116 @@ class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
                 listener.close()
             self._control = []
 
-    def enqueue_req(self, conn: Any) -> None:
-        """Give a connection that has something to read to a thread; a new one has to send something first."""
-        if not conn.initialized and not conn.data_ready:
-            self._wait_for_first_bytes(conn)
+    def accept(self, listener: Any) -> None:
+        """Accept a connection, and wait for the head of its first request."""
+        try:
+            accepted, address = listener.accept()
+        except OSError as e:
+            if e.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                self.log.warning("a connection cannot be accepted: %s", e)
+                if not self._make_room():
+                    time.sleep(0.1)  # the next round tries again
+            elif e.errno not in (errno.EAGAIN, errno.ECONNABORTED):
+                raise
             return
-        if conn.sock.family == socket.AF_UNIX:
-            done = self._control_pool.submit(self.handle, conn)
-        else:
-            self._busy += 1
-            done = self.tpool.submit(self.handle, conn)
-        done.add_done_callback(lambda future: self.method_queue.defer(self.finish_request, conn, future))
+        if self.nr_conns >= self._most_connections:
+            self._make_room()
+        self.nr_conns += 1
+        is_own = accepted.family == socket.AF_UNIX
+        client = ClientSocket(accepted, None if is_own else self._places)
+        conn = gthread.TConn(self.cfg, client, address, listener.getsockname())
+        conn.init()
+        self._wait_for_head(conn, b"")
 
-    def handle(self, conn: Any) -> Any:
-        """Read and answer a request, in a thread."""
-        if not conn.initialized:
-            _limit_silence(conn.sock)
-        return super().handle(conn)
+    def enqueue_req(self, conn: Any) -> None:
+        """Answer the request of a connection as soon as there is a place for it."""
+        if conn.sock.family == socket.AF_UNIX:
+            self._begin(conn, self._control_pool)
+        else:
+            self._ready.append(conn)
+            self._begin_ready()
+
+    def _begin_ready(self) -> None:
+        while self._ready and self._places.take():
+            self._begin(self._ready.popleft(), self.tpool)
+
+    def _begin(self, conn: Any, pool: ThreadPoolExecutor) -> None:
+        done = pool.submit(self.handle, conn)
+        done.add_done_callback(lambda future: self.method_queue.defer(self.finish_request, conn, future))
 
     def finish_request(self, conn: Any, fs: Future[Any]) -> None:
         """Decide what becomes of a connection after an answer, in the event loop."""
         if conn.sock.family != socket.AF_UNIX:
-            self._busy -= 1
+            self._places.give_back()
+            self._begin_ready()
         try:
-            keep = not fs.cancelled() and fs.result()
-            if keep and conn.parser.unreader.buf.getvalue():
-                self.enqueue_req(conn)  # its next request has been read already
-            elif keep:
-                self._keep_alive(conn)
-            else:
+            if fs.cancelled() or not fs.result():
                 self._close_gently(conn)
+            elif early := conn.parser.unreader.take_buffered():
+                self._wait_for_head(conn, early)  # of its next request a part has been read already
+            else:
+                self._keep_alive(conn)
         except Exception:
             self._forget(conn)
 
-    def _wait_for_first_bytes(self, conn: Any) -> None:
+    def _wait_for_head(self, conn: Any, head: bytes) -> None:
         conn.sock.setblocking(False)
-        conn.timeout = time.monotonic() + FIRST_BYTES_SECONDS
+        if self._has_head(conn, head):
+            return
+        conn.timeout = time.monotonic() + HEAD_SECONDS
         self.pending_conns.append(conn)
         self._watch(conn, self.on_pending_socket_readable)
 
     def _keep_alive(self, conn: Any) -> None:
         conn.sock.setblocking(False)
+        conn.head = b""
         conn.set_timeout()
         self.keepalived_conns.append(conn)
         self._watch(conn, self.on_client_socket_readable)
+
+    def on_client_socket_readable(self, conn: Any, client: Any) -> None:
+        """Read on a connection that was idle: a request begins, or the client has closed."""
+        self.poller.unregister(client)
+        self.keepalived_conns.remove(conn)
+        self._wait_for_head(conn, b"")
+
+    def on_pending_socket_readable(self, conn: Any, client: Any) -> None:
+        """Read on a connection whose request is not complete."""
+        if self._has_head(conn, conn.head):
+            self.poller.unregister(client)
+            self.pending_conns.remove(conn)
+
+    def _has_head(self, conn: Any, head: bytes) -> bool:
+        """Return whether a head is complete, or will never be; it has been seen to, then."""
+        try:
+            more = conn.sock.recv(MOST_HEAD_BYTES)
+        except BlockingIOError:
+            more = None
+        except OSError:
+            more = b""
+        if more == b"":
+            self._forget(conn)
+            return True
+        conn.head = head + more if more else head
+        if _is_ready(conn.head):
+            conn.parser.unreader.unread(conn.head)
+            self.enqueue_req(conn)
+            return True
+        if len(conn.head) < MOST_HEAD_BYTES:
+            return False
+        self.log.warning("Invalid request from %s: its head is too long", conn.client)
+        with contextlib.suppress(OSError):
+            util.write_error(conn.sock, *_TOO_LARGE)
+        self._close_gently(conn)
+        return True
+
+    def _make_room(self) -> bool:
+        """Close the oldest connection that has sent no request, or is idle. Returns whether there was one."""
+        for waiting in (self.pending_conns, self.keepalived_conns):
+            if waiting:
+                self._unwatch_and_forget(waiting.popleft())
+                return True
+        return False
 
     def _close_gently(self, conn: Any) -> None:
         try:
@@ -186,14 +275,9 @@ class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
         conn.close()
 
 
-def _limit_silence(connection: socket.socket) -> None:
-    """Make reading and writing fail when the client does nothing for SILENCE_SECONDS.
-
-    In the kernel, since gunicorn resets Python's timeouts (socket(7)); TCP_USER_TIMEOUT is for what is being
-    sent by sendfile(2), to a client that has stopped reading (tcp(7)).
-    """
-    seconds = struct.pack("ll", SILENCE_SECONDS, 0)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, seconds)
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
-    if connection.family in (socket.AF_INET, socket.AF_INET6):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_SECONDS * 1000)
+def _is_ready(head: bytes) -> bool:
+    """Return whether gunicorn's parser needs no more to answer: the head is complete, or broken already."""
+    if b"\r\n\r\n" in head:
+        return True
+    # It refuses bare line feeds and too long request lines without reading on.
+    return head.count(b"\n") != head.count(b"\r\n") or (len(head) > _LONGEST_LINE and b"\n" not in head)

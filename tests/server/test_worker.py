@@ -25,6 +25,8 @@ pytestmark = pytest.mark.e2e
 
 NAME = "foo-1.0.tar.gz"
 SECRET = "very-secret-word"
+AT_ONCE = 5.0
+"""Less than what any slow client is allowed, and far more than an answer takes on a busy machine."""
 
 
 @pytest.fixture
@@ -417,7 +419,7 @@ def test_a_busy_worker_still_answers_its_manager() -> None:
         for _ in range(5):
             started = time.monotonic()
             assert home.get("/health").status == 200
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < AT_ONCE
 
 
 def test_silent_connections_occupy_nobody() -> None:
@@ -427,7 +429,7 @@ def test_silent_connections_occupy_nobody() -> None:
             stack.enter_context(socket.create_connection(("127.0.0.1", home.port)))
         started = time.monotonic()
         assert home.get("/health").status == 200
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < AT_ONCE
 
 
 def test_a_client_that_does_not_close_holds_up_nobody(home: Home) -> None:
@@ -438,31 +440,7 @@ def test_a_client_that_does_not_close_holds_up_nobody(home: Home) -> None:
             assert rude.recv(100).startswith(b"HTTP/1.1 200")
         started = time.monotonic()
         assert home.get("/health").status == 200
-        assert time.monotonic() - started < 1
-
-
-@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])
-def test_a_connection_that_falls_silent_is_given_up(
-    monkeypatch: pytest.MonkeyPatch, family: socket.AddressFamily
-) -> None:
-    """Also after gunicorn has made the socket blocking."""
-    from ppctl.server import worker
-
-    monkeypatch.setattr(worker, "SILENCE_SECONDS", 1)
-    if family == socket.AF_UNIX:
-        ours, theirs = socket.socketpair()
-    else:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            theirs = socket.create_connection(listener.getsockname())
-            ours = listener.accept()[0]
-    with ours, theirs:
-        worker._limit_silence(ours)
-        ours.setblocking(True)
-        with pytest.raises(BlockingIOError):
-            ours.recv(1)
-        with pytest.raises((BlockingIOError, TimeoutError)):
-            while True:
-                ours.send(b"x" * 65536)
+        assert time.monotonic() - started < AT_ONCE
 
 
 # --- starting and stopping

@@ -59,12 +59,16 @@ class Answer:
 
 @dataclass
 class Home:
-    """The home of an index with its listening socket; `settings` go into server.json."""
+    """The home of an index with its listening socket; `settings` go into server.json.
+
+    `changes` is Python that its workers run before gunicorn's configuration is read: shorter limits.
+    """
 
     path: Path
     listener: socket.socket
     settings: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    changes: str = ""
     workers: list[Worker] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -79,6 +83,15 @@ class Home:
         basic = {name: str(self.path / name) for name in ("packages", "htpasswd", "run")}
         basic["permissions"] = str(self.path / "permissions.json")
         (self.path / "server.json").write_text(json.dumps({**basic, "login": [], **settings}))
+
+    @property
+    def command(self) -> list[str]:
+        """What starts a worker."""
+        if not self.changes:
+            return COMMAND
+        file = self.path / "changed_conf.py"
+        file.write_text(f"{self.changes}\nfrom ppctl.server.gunicorn_conf import *\n")
+        return [str(file) if part.startswith("python:") else part for part in COMMAND]
 
     @property
     def port(self) -> int:
@@ -139,7 +152,7 @@ class Worker:
         }
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
-                COMMAND,
+                home.command,
                 stdin=home.listener,
                 stdout=log,
                 stderr=log,
@@ -197,14 +210,15 @@ class Worker:
 
 
 @contextlib.contextmanager
-def new_home(environment: dict[str, str] | None = None, **settings: Any) -> Iterator[Home]:
+def new_home(environment: dict[str, str] | None = None, changes: str = "", **settings: Any) -> Iterator[Home]:
     """Give a home with a short path (UNIX sockets); all is gone afterwards.
 
-    `settings` go into its server.json, `environment` is what its workers get besides PPCTL_*.
+    `settings` go into its server.json, `environment` is what its workers get besides PPCTL_*, `changes` is
+    Python that changes limits in them.
     """
     path = Path(tempfile.mkdtemp(prefix="ppctl-"))
     listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    home = Home(path, listener, settings, environment or {})
+    home = Home(path, listener, settings, environment or {}, changes)
     try:
         yield home
     finally:
