@@ -32,7 +32,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 unit: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(JOBS) -m "not e2e and not hosts" $(PYTEST_ARGS)
+	PPCTL_QUICK_TESTS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not e2e and not hosts" $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from ppctl.errors import PpctlError
@@ -59,8 +60,8 @@ def define(settings: Server, python: str, python_version: str) -> Release:
     digest = hashlib.sha256()
     for part in (python, python_version, lock, json.dumps(settings.versions, sort_keys=True)):
         digest.update(part.encode() + b"\0")
-    for source in server_sources():
-        digest.update(source.relative_to(PACKAGE).as_posix().encode() + b"\0" + source.read_bytes())
+    for name, content in server_sources().items():
+        digest.update(name.encode() + b"\0" + content)
     version = versions_in(lock, settings.versions)["pypiserver"]
     return Release(
         id=f"{version}-{digest.hexdigest()[:10]}",
@@ -72,9 +73,14 @@ def define(settings: Server, python: str, python_version: str) -> Release:
     )
 
 
-def server_sources() -> list[Path]:
-    """Return the files of ppctl that are copied into a release: the workers' code."""
-    return [PACKAGE / "__init__.py", *sorted(SERVER_SOURCE.rglob("*.py"))]
+@cache
+def server_sources() -> dict[str, bytes]:
+    """Return the files of ppctl that are copied into a release, by path in the package: the workers' code.
+
+    They are read once: what is installed is then what the id was made of, also while ppctl is upgraded.
+    """
+    sources = [PACKAGE / "__init__.py", *sorted(SERVER_SOURCE.rglob("*.py"))]
+    return {source.relative_to(PACKAGE).as_posix(): source.read_bytes() for source in sources}
 
 
 def choose_python(settings: Server, host: Host, *, is_system: bool) -> str:
@@ -181,11 +187,11 @@ def _install(release: Release, path: Path, host: Host) -> None:
             [str(python), "-I", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
         ).stdout.strip()
     )
-    for source in server_sources():
-        target = purelib / "ppctl" / source.relative_to(PACKAGE)
+    for name, content in server_sources().items():
+        target = purelib / "ppctl" / name
         if not host.stat(target.parent):
             host.make_directory(target.parent, mode=0o755)
-        host.write(target, source.read_bytes(), mode=0o644)
+        host.write(target, content, mode=0o644)
     # Byte code now: the service account must not be able to write it later.
     # Not by several processes (-j): those of compileall wait for ever when ppctl is killed.
     host.run([str(python), "-I", "-m", "compileall", "-q", str(purelib)], check=False, dies_with_us=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ import hypothesis
 import pytest
 
 from tests import cli
+from tests.effort import QUICK
 from tests.engine import impatient
 
 __all__ = ["impatient"]
@@ -31,7 +33,7 @@ NewHome = Callable[..., Path]
 
 
 # How long an example takes says something about the machine, not about the code.
-hypothesis.settings.register_profile("ppctl", deadline=None)
+hypothesis.settings.register_profile("ppctl", deadline=None, max_examples=15 if QUICK else 150)
 hypothesis.settings.load_profile("ppctl")
 
 
@@ -52,10 +54,18 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:  # type: igno
     return report
 
 
+@pytest.fixture(scope="session")
+def _user_homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Paths of directories that are not there yet. pytest would look through all others for each new one."""
+    base = tmp_path_factory.mktemp("users")
+    return (base / str(number) for number in itertools.count(1))
+
+
 @pytest.fixture(autouse=True)
-def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_environment(_user_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep tests away from the developer's own files; only uv's cache is shared, for speed."""
-    user = tmp_path_factory.mktemp("user")
+    user = next(_user_homes)
+    user.mkdir()
     monkeypatch.setenv("HOME", str(user))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(user / ".config"))
     monkeypatch.setenv("XDG_DATA_HOME", str(user / ".local" / "share"))

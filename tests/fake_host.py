@@ -10,7 +10,8 @@ import copy
 import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,17 @@ class Run:
 
 
 Answer = Completed | str | Callable[[Run], "Completed | str | None"]
+
+
+@cache
+def _below(directory: Path, name: str) -> Path:
+    """Return `directory / name`: the same object each time, for pathlib takes its time to make one."""
+    return directory / name
+
+
+@cache
+def _parent(path: Path) -> Path:
+    return path.parent
 
 
 def _error(number: int) -> OSError:
@@ -144,11 +156,19 @@ class FakeHost:
 
     def copy(self) -> FakeHost:
         """Return a machine of its own in the same state, without a hook."""
-        self_before, self.before = self.before, None
-        try:
-            return copy.deepcopy(self)
-        finally:
-            self.before = self_before
+        return copy.deepcopy(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> FakeHost:
+        """Copy what can change; paths, runs and operations cannot, and there are many of them."""
+        made = memo[id(self)] = copy.copy(self)
+        made.before = None
+        made.nodes = {path: replace(node) for path, node in self.nodes.items()}
+        for name in ("accounts", "file_systems", "programs", "held"):
+            setattr(made, name, dict(getattr(self, name)))
+        for name in ("runs", "operations", "locks"):
+            setattr(made, name, list(getattr(self, name)))
+        made._answers = copy.deepcopy(self._answers, memo)
+        return made
 
     # -- the Protocol ------------------------------------------------------------------------------
 
@@ -193,7 +213,7 @@ class FakeHost:
                 return []
             if node.kind != "directory":
                 raise _error(errno.ENOTDIR)
-            return sorted(each.name for each in self.nodes if each.parent == found and each != found)
+            return sorted(each.name for each in self.nodes if _parent(each) == found and each != found)
 
     def file_system(self, path: Path) -> FileSystem:
         with _telling("look at the file system of", path):
@@ -375,7 +395,7 @@ class FakeHost:
             if part == "..":
                 found = found.parent
                 continue
-            found /= part
+            found = _below(found, part)
             node = self.nodes.get(found)
             if node and node.kind == "link" and (left or follow):
                 links += 1

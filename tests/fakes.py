@@ -107,7 +107,6 @@ class World:
 
     def copy(self) -> World:
         """Return a world of its own in the same state."""
-        self.host.before = None
         return copy.deepcopy(self)
 
     def _manager(self, deployment: Deployment, host: Host) -> FakeManager:

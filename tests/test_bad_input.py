@@ -197,6 +197,7 @@ def test_a_directory_with_other_things_is_no_new_home(home: Path, ppctl: Ppctl) 
     assert tree(home) == before
 
 
+@pytest.mark.e2e
 def test_a_home_that_cannot_be_entered(home: Path, as_nobody: AsNobody) -> None:
     home.mkdir(mode=0o700)
     (home / "ppctl.yml").write_text("")
@@ -205,6 +206,7 @@ def test_a_home_that_cannot_be_entered(home: Path, as_nobody: AsNobody) -> None:
     assert sorted(os.listdir(home)) == ["ppctl.yml"]
 
 
+@pytest.mark.e2e
 def test_a_home_that_cannot_be_written(home: Path, as_nobody: AsNobody) -> None:
     home.mkdir(mode=0o755)
     (home / "ppctl.yml").write_text("")
@@ -215,6 +217,7 @@ def test_a_home_that_cannot_be_written(home: Path, as_nobody: AsNobody) -> None:
     assert tree(home) == before
 
 
+@pytest.mark.e2e
 def test_a_privileged_port(home: Path, as_nobody: AsNobody) -> None:
     if int(Path("/proc/sys/net/ipv4/ip_unprivileged_port_start").read_text()) <= 80:
         pytest.skip("every port is for everybody here")
@@ -226,6 +229,7 @@ def test_a_privileged_port(home: Path, as_nobody: AsNobody) -> None:
     assert_told(done, 1, "port: 127.0.0.1:80: ports below 1024 need root", "choose another port")
 
 
+@pytest.mark.e2e
 def test_the_machines_index_needs_root(home: Path, as_nobody: AsNobody) -> None:
     home.mkdir(mode=0o755)
     (home / "ppctl.yml").write_text("mode: system")
@@ -300,6 +304,7 @@ def test_a_read_only_file_system(mount: Callable[[str], Path], ppctl: Ppctl) -> 
     assert sorted(os.listdir(home)) == ["ppctl.yml"]
 
 
+@pytest.mark.e2e
 def test_no_space_for_a_release(mount: Callable[[str], Path], ppctl: Ppctl, free_port: int) -> None:
     home = mount("size=400k,mode=750")
     (home / "ppctl.yml").write_text(f"port: {free_port}")
@@ -308,6 +313,7 @@ def test_no_space_for_a_release(mount: Callable[[str], Path], ppctl: Ppctl, free
     assert os.listdir(home / "releases") == []
 
 
+@pytest.mark.e2e
 def test_no_space_for_a_file(mount: Callable[[str], Path], ppctl: Ppctl, free_port: int) -> None:
     home = mount("size=64k,nr_inodes=4,mode=750")
     (home / "ppctl.yml").write_text(f"port: {free_port}")
@@ -369,17 +375,20 @@ def test_no_uv(new_home: NewHome, ppctl: Ppctl, monkeypatch: pytest.MonkeyPatch)
     assert_told(ppctl("up", "-C", home), 1, "uv is not installed", "pip install uv")
 
 
+@pytest.mark.e2e
 def test_no_packages_to_install(new_home: NewHome, ppctl: Ppctl, tmp_path: Path) -> None:
     home = new_home(server={"find_links": str(tmp_path)})
     assert_told(ppctl("up", "-C", home), 1, "cannot install the server's packages", "a directory of wheels")
     assert os.listdir(home / "releases") == []
 
 
+@pytest.mark.e2e
 def test_a_version_that_does_not_exist(new_home: NewHome, ppctl: Ppctl, tmp_path: Path) -> None:
     home = new_home(server={"find_links": str(tmp_path), "versions": {"pypiserver": "99.9"}})
     assert_told(ppctl("up", "-C", home), 1, "pypiserver")
 
 
+@pytest.mark.e2e
 def test_a_directory_of_wheels_that_is_not_there(new_home: NewHome, ppctl: Ppctl) -> None:
     home = new_home(server={"find_links": "/no/such/directory"})
     assert_told(ppctl("up", "-C", home), 1, "/no/such/directory")
@@ -405,6 +414,7 @@ def test_supervisor_is_not_installed(
 # -- the environment ---------------------------------------------------------------------------------
 
 
+@pytest.mark.e2e
 def test_a_removed_working_directory(tmp_path: Path, run_ppctl: RunPpctl) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()

@@ -48,6 +48,7 @@ def in_bash(environment: dict[str, str], *words: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
@@ -67,12 +68,14 @@ def test_bash_completes(environment: dict[str, str], words: list[str], expected:
     assert in_bash(environment, *words) == expected
 
 
+@pytest.mark.e2e
 def test_bash_offers_every_command(environment: dict[str, str]) -> None:
     from ppctl.cli import cli
 
     assert set(in_bash(environment, "")) == set(cli.commands)
 
 
+@pytest.mark.e2e
 def test_users_of_the_home_that_is_named(environment: dict[str, str], tmp_path: Path) -> None:
     home = Path(environment.pop("PPCTL_HOME"))
     environment.update(XDG_DATA_HOME=str(tmp_path), XDG_CONFIG_HOME=str(tmp_path))
@@ -92,6 +95,7 @@ def test_scripts_name_ppctl_and_are_valid(shell: str, tmp_path: Path) -> None:
         subprocess.run([shell, "-n", str(script)], check=True)
 
 
+@pytest.mark.e2e
 @pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed")
 def test_fish_completes(environment: dict[str, str]) -> None:
     ask = 'ppctl completion fish | source; complete -C "ppctl resta"; complete -C "ppctl passwd an"'
@@ -104,6 +108,7 @@ def test_fish_completes(environment: dict[str, str]) -> None:
     assert "no request is lost" in offered["restart"]
 
 
+@pytest.mark.e2e
 @pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")
 def test_zsh_completes(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / ".zshrc").write_text(

@@ -41,6 +41,7 @@ def test_the_own_wheel_has_all_that_ppctl_is_made_of(tmp_path: Path) -> None:
     assert not [name for name in names if name.endswith(".pyc") or "/." in name]
 
 
+@pytest.mark.e2e
 def test_the_own_wheel_installs_and_runs(tmp_path: Path) -> None:
     wheel = wheelhouse.own_wheel(tmp_path)
     uv = [sys.executable, "-m", "uv"]

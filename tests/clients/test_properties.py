@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import hypothesis.strategies as st
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 
 from ppctl.clients import CLIENTS, blocks, ini
 from ppctl.clients.base import Client, Entry, Refused
 from tests.clients.examples import LOGIN, OTHER, PLAIN
 from tests.clients.test_formats import NETRC_LOGIN
 
-EXAMPLES = 150
 WORD = st.text(string.ascii_letters + string.digits + "-_.%$/@#ü'", min_size=1, max_size=8)
 BLANK = st.sampled_from(["", " ", "    ", "\t"])
 END = st.sampled_from(["\n", "\r\n"])
@@ -67,7 +66,6 @@ def survives(text: str, merged: str) -> None:
         assert line.rstrip("\r\n") in rest
 
 
-@settings(max_examples=EXAMPLES)
 @given(ini_file(), st.sampled_from([PLAIN, LOGIN, replace(LOGIN, replace=True)]))
 @example("[distutils]\nindex-servers = corp\n", LOGIN)
 @example("[distutils]\nindex-servers =\n    pypi\n\n    corp", LOGIN)
@@ -85,7 +83,6 @@ def _has_servers(text: str, line: str) -> bool:
     return key.startswith("index-servers")
 
 
-@settings(max_examples=EXAMPLES)
 @given(ini_file())
 def test_pypirc_with_two_indexes(text: str) -> None:
     client = CLIENTS["pypirc"]
@@ -97,7 +94,6 @@ def test_pypirc_with_two_indexes(text: str) -> None:
     assert client.remove(client.remove(both, OTHER.name), PLAIN.name) == text
 
 
-@settings(max_examples=EXAMPLES)
 @given(ini_file().map(lambda text: text.replace("x y", "index_url")), st.booleans(), st.booleans())
 def test_pip(text: str, plain_http: bool, replacing: bool) -> None:
     entry = replace(PLAIN, replace=replacing)
@@ -122,7 +118,6 @@ TOML = st.builds(
 )
 
 
-@settings(max_examples=EXAMPLES)
 @given(
     TOML,
     st.sampled_from(
@@ -142,7 +137,6 @@ def test_toml(text: str, case: tuple[Client, Entry]) -> None:
     survives(text, client.merge(text, entry))
 
 
-@settings(max_examples=EXAMPLES)
 @given(
     st.builds(
         lambda lines, end, last: end.join(lines) + (end if last else ""),
@@ -160,7 +154,6 @@ def test_lines(text: str, case: tuple[Client, Entry]) -> None:
     survives(text, client.merge(text, entry))
 
 
-@settings(max_examples=EXAMPLES)
 @given(ini_file())
 def test_the_scanner_sees_what_configparser_sees(text: str) -> None:
     try:

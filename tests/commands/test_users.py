@@ -263,6 +263,7 @@ def test_a_bug_does_not_print_the_password(home: Path, monkeypatch: pytest.Monke
 NEW, AGAIN = "New password: ", "The same again: "
 
 
+@pytest.mark.e2e
 def test_the_prompt_asks_twice_and_shows_nothing(home: Path) -> None:
     ran = on_terminal(["adduser", "bob"], [(NEW, SECRET + "\n"), (AGAIN, SECRET + "\n")])
     assert ran.code == 0, ran.out
@@ -271,6 +272,7 @@ def test_the_prompt_asks_twice_and_shows_nothing(home: Path) -> None:
     assert htpasswd.verify(SECRET, hash_of(home, "bob"))
 
 
+@pytest.mark.e2e
 def test_a_typing_mistake_is_asked_again(home: Path) -> None:
     dialogue = [(NEW, "one\n"), (AGAIN, "two\n"), ("The two differ", ""), (NEW, SECRET + "\n")]
     ran = on_terminal(["passwd", "ann"], [*dialogue, (AGAIN, SECRET + "\n")])
@@ -278,6 +280,7 @@ def test_a_typing_mistake_is_asked_again(home: Path) -> None:
     assert htpasswd.verify(SECRET, hash_of(home, "ann"))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize(
     ("dialogue", "code", "message"),
     [
@@ -296,11 +299,13 @@ def test_the_prompt_given_up(home: Path, dialogue: list[tuple[str, str]], code: 
     assert (home / "htpasswd").read_bytes() == before
 
 
+@pytest.mark.e2e
 def test_a_taken_name_is_refused_before_anybody_types(home: Path) -> None:
     ran = on_terminal(["adduser", "ann"], [])
     assert (ran.code, NEW in ran.out) == (1, False)
 
 
+@pytest.mark.e2e
 def test_stdin_options_do_not_read_visibly_from_a_terminal(home: Path) -> None:
     ran = on_terminal(["adduser", "bob", "--password-stdin"], [])
     assert ran.code == 2

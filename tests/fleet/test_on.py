@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ppctl import fleet
+from ppctl.cli import on
 from ppctl.server import htpasswd
 from tests.cli import Ran, ppctl
 
@@ -61,6 +62,7 @@ class Ansible:
 def ansible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ansible:
     made = Ansible(tmp_path)
     monkeypatch.setattr(fleet, "_ansible_playbook", lambda: str(made.program))
+    monkeypatch.setattr(on, "_BCRYPT_COST", 5)
     return made
 
 

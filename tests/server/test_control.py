@@ -13,6 +13,8 @@ from tests.cli import on_terminal, ppctl
 from tests.server.archives import wheel
 from tests.server.worker_process import Home, new_home
 
+pytestmark = pytest.mark.e2e
+
 WHEELS = [wheel("Foo.Bar", version) for version in ("1.0", "1.1")]
 JSON = {"Accept": "application/vnd.pypi.simple.v1+json"}
 

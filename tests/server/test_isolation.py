@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import ppctl
 
 PROGRAM = """
@@ -21,6 +23,7 @@ print(*sorted({name.partition(".")[0] for name in sys.modules}))
 """
 
 
+@pytest.mark.e2e
 def test_it_imports_only_what_a_release_has(tmp_path: Path) -> None:
     package = Path(ppctl.__file__).parent
     shutil.copytree(package / "server", tmp_path / "ppctl" / "server")

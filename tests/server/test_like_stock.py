@@ -20,6 +20,8 @@ import pytest
 from tests.server.archives import sdist, wheel
 from tests.server.worker_process import Answer, Home, basic_auth, new_home, upload_form
 
+pytestmark = pytest.mark.e2e
+
 FILES = {
     **dict(
         [wheel("Foo.Bar", "1.0"), wheel("Foo.Bar", "1.10"), wheel("Foo.Bar", "1.9"), sdist("Foo.Bar", "1.9")]

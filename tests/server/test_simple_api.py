@@ -20,6 +20,8 @@ from ppctl.server.marks import FILE_NAME, Marks, serialise
 from tests.server.archives import metadata, sdist, wheel
 from tests.server.worker_process import Answer, Home, basic_auth, new_home
 
+pytestmark = pytest.mark.e2e
+
 V1_JSON = "application/vnd.pypi.simple.v1+json"
 V1_HTML = "application/vnd.pypi.simple.v1+html"
 PIP = f"{V1_JSON}, {V1_HTML}; q=0.1, text/html; q=0.01"
@@ -375,7 +377,6 @@ def served(home: Home) -> list[str]:
     return [line.split('"')[1] for line in home.workers[0].log.read_text().splitlines() if '"GET ' in line]
 
 
-@pytest.mark.e2e
 @pytest.mark.parametrize("client", ["pip", "uv"])
 def test_a_graph_of_200_is_resolved_from_metadata_alone(client: str, tmp_path: Path) -> None:
     count = 200

@@ -18,6 +18,8 @@ from tests.server.archives import sdist, wheel
 from tests.server.patience import within
 from tests.server.worker_process import Answer, Home, Worker, new_home, upload_form
 
+pytestmark = pytest.mark.e2e
+
 JSON = "application/vnd.pypi.simple.v1+json"
 
 

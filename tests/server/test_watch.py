@@ -18,6 +18,8 @@ from ppctl.server.inotify import Inotify
 from ppctl.server.watch import Watcher, file_system
 from tests.server.patience import within
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def catalogue(tmp_path: Path) -> Catalogue:
