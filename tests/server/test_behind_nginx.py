@@ -129,5 +129,5 @@ def test_a_client_that_hangs_up_leaves_nothing(proxy: Proxy) -> None:
         connection.sendall(head.encode() + body[:300_000])
         time.sleep(0.2)
     time.sleep(0.5)
-    assert os.listdir(proxy.home.packages) == []
+    assert proxy.home.stored() == []
     assert proxy.ask(f"{proxy.url}/", "POST", body, Content_Type=content_type)[0] == 200

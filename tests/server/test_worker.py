@@ -48,7 +48,7 @@ def guarded() -> Iterator[Home]:
 
 
 def names(home: Home) -> list[str]:
-    return sorted(os.listdir(home.packages))
+    return home.stored()
 
 
 def log(home: Home) -> str:

@@ -97,6 +97,11 @@ class Home:
     def port(self) -> int:
         return int(self.listener.getsockname()[1])
 
+    def stored(self) -> list[str]:
+        """Return the names in the directory of packages, without what the server notes there for itself."""
+        names = os.listdir(self.packages)
+        return sorted(name for name in names if not name.startswith(".ppctl-") or "upload" in name)
+
     def start(self, number: int = 1, *, generation: str = "g1", ready: bool = True) -> Worker:
         worker = Worker(self, number, generation)
         self.workers.append(worker)
