@@ -142,7 +142,8 @@ def _file(file: File, marks: Marks, base: str, signed: set[str]) -> dict[str, An
     if file.requires_python:
         found["requires-python"] = file.requires_python
     if file.metadata_sha256 and file.metadata_listed:
-        found["core-metadata"] = found["dist-info-metadata"] = {"sha256": file.metadata_sha256}
+        # Not by its older name: pip 22.3 to 23.0, Debian 12's own, break off at it in JSON (PEP 714).
+        found["core-metadata"] = {"sha256": file.metadata_sha256}
     if file.release in marks.yanked:
         found["yanked"] = marks.yanked[file.release] or True
     if file.path in signed:

@@ -18,6 +18,7 @@ import pytest
 
 from ppctl.server.marks import FILE_NAME, Marks, serialise
 from tests.server.archives import metadata, sdist, wheel
+from tests.server.patience import within
 from tests.server.worker_process import Answer, Home, basic_auth, new_home
 
 pytestmark = pytest.mark.e2e
@@ -81,7 +82,6 @@ def test_json(home: Home) -> None:
         "upload-time": "2023-11-14T22:13:20.123456Z",
         "requires-python": ">=3.8,<4",
         "core-metadata": digest,
-        "dist-info-metadata": digest,
         "gpg-sig": True,
     }
     assert "core-metadata" in files[SDIST]
@@ -375,6 +375,31 @@ def graph(count: int) -> list[tuple[str, bytes]]:
 
 def served(home: Home) -> list[str]:
     return [line.split('"')[1] for line in home.workers[0].log.read_text().splitlines() if '"GET ' in line]
+
+
+@pytest.mark.parametrize(
+    "python", sorted({sys.executable, shutil.which("python3", path="/usr/bin") or ""} - {""})
+)
+def test_the_pip_that_python_brings_can_install(python: str, tmp_path: Path) -> None:
+    """Whatever its age: a new virtualenv has this one, and that of Debian 12 is from early 2023."""
+    with new_home() as home:
+        name, content = wheel("foo", "1.0", "Requires-Python: >=3.8")
+        (home.packages / name).write_bytes(content)
+        home.start(1)
+        assert within(
+            2, lambda: "core-metadata" in home.get("/simple/foo/", headers={"Accept": V1_JSON}).text
+        )
+        subprocess.run([python, "-m", "venv", str(tmp_path / "venv")], check=True)
+        command = [str(tmp_path / "venv" / "bin" / "pip"), "install", "--isolated", "--no-cache-dir"]
+        command += [
+            "--disable-pip-version-check",
+            "--index-url",
+            f"http://127.0.0.1:{home.port}/simple/",
+            "foo",
+        ]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert "Successfully installed foo-1.0" in done.stdout
 
 
 @pytest.mark.parametrize("client", ["pip", "uv"])
