@@ -31,7 +31,12 @@ class BadRange(ValueError):
 def plain(code: int, message: str, *headers: Header) -> Answer:
     """Return an answer that only says `message`, as text, since uv shows it to people as it is."""
     content = f"{message}\n".encode()
-    basic = [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(content)))]
+    basic = [
+        ("Content-Type", "text/plain; charset=utf-8"),
+        ("Content-Length", str(len(content))),
+        # What is not there now may be there in the next request (404 may be kept: RFC 9110, section 15.1).
+        ("Cache-Control", "no-cache"),
+    ]
     return Answer(status_line(code, message), [*basic, *headers], [content])
 
 
@@ -53,11 +58,26 @@ def is_unchanged(environ: dict[str, Any], etag: str | None, modified: float | No
     return modified is not None and since is not None and int(modified) <= since
 
 
+def is_other(environ: dict[str, Any], etag: str | None, modified: float) -> bool:
+    """Return whether the client wants another content than there is: the answer is 412.
+
+    `If-Match` decides where it is given, else `If-Unmodified-Since` (RFC 9110, section 13.2.2).
+    """
+    named: str | None = environ.get("HTTP_IF_MATCH")
+    if named is not None:
+        return named.strip() != "*" and etag not in [tag.strip() for tag in named.split(",")]
+    since = _seconds(environ.get("HTTP_IF_UNMODIFIED_SINCE"))
+    return since is not None and int(modified) > since
+
+
 def part(environ: dict[str, Any], size: int, etag: str | None, modified: float) -> tuple[int, int] | None:
     """Return the first byte and the length of the part that is asked for; None for the whole.
 
-    One part only: whoever asks for several gets the whole, as RFC 9110, section 14.2 allows. Raises BadRange.
+    One part only: whoever asks for several gets the whole, as RFC 9110, section 14.2 allows. HEAD has none,
+    says the same section. Raises BadRange.
     """
+    if environ.get("REQUEST_METHOD") == "HEAD":
+        return None
     asked = _RANGE.fullmatch(environ.get("HTTP_RANGE", "").strip())
     if not asked or asked[1] == asked[2] == "" or not _is_same(environ, etag, modified):
         return None

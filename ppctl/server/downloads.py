@@ -17,7 +17,7 @@ from typing import Any
 import pypiserver.core  # noqa: F401
 
 from ppctl.server import names, scan
-from ppctl.server.answers import Answer, BadRange, Header, http_date, is_unchanged, part, plain
+from ppctl.server.answers import Answer, BadRange, Header, http_date, is_other, is_unchanged, part, plain
 from ppctl.server.catalogue import Catalogue, File
 
 METADATA_ENDING = ".metadata"
@@ -91,6 +91,8 @@ class Downloads:
         ]
         if etag:
             headers.append(("ETag", etag))
+        if is_other(environ, etag, found.st_mtime):
+            return False, plain(412, "The file is not the one that is asked for")
         if is_unchanged(environ, etag, found.st_mtime):
             return False, Answer("304 Not Modified", headers, [])
         try:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import ipaddress
 import json
 import logging
 import os
 import socket
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Any
 
 from ppctl.server.access import bearer_as_basic
 from ppctl.server.backend import NameRefused
 from ppctl.server.body import BadBody, Body, TooSlow, guard, then_drain
 from ppctl.server.config import ServerConfig
+from ppctl.server.logs import printable
+from ppctl.server.proxies import Proxies, has_valid_host, look_through
 
 log = logging.getLogger("ppctl.server")
 
@@ -30,12 +29,8 @@ StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 Control = Callable[[Environ], tuple[int, Any]]
 
-_FORWARDED = (
-    "HTTP_FORWARDED",
-    "HTTP_X_FORWARDED_FOR",
-    "HTTP_X_FORWARDED_HOST",
-    "HTTP_X_FORWARDED_PROTO",
-)
+# No file's name has these, and no header may: pypiserver's redirects would be errors.
+_NOWHERE = frozenset("\0\r\n")
 _STATUS = {
     200: "200 OK",
     400: "400 Bad Request",
@@ -79,7 +74,11 @@ class Front:
         is_local = _is_local(environ)
         if environ["PATH_INFO"].startswith(CONTROL_PREFIX):
             return self._control(environ, start_response, is_local=is_local)
-        _look_through_proxy(environ, self._trusted, is_local=is_local)
+        if not has_valid_host(environ):
+            return _plain(start_response, 400, "Bad request: the header Host is missing or wrong")
+        if not _NOWHERE.isdisjoint(environ["PATH_INFO"]):
+            return _plain(start_response, 404, "Not Found")
+        look_through(environ, self._trusted, is_local=is_local)
         _split_prefix(environ, self._prefix)
         bearer_as_basic(environ)
         body: Body | None = None
@@ -109,49 +108,10 @@ class Front:
         return 200, self._describe()
 
 
-class Proxies:
-    """The reverse proxies whose X-Forwarded-* headers are believed: addresses, networks, or `*`."""
-
-    def __init__(self, listed: str) -> None:
-        names = [name.strip() for name in listed.split(",") if name.strip()]
-        self._everyone = "*" in names
-        self._networks = [ipaddress.ip_network(name, strict=False) for name in names if name != "*"]
-        # It is asked in every request, mostly about the same few.
-        self._is_listed = lru_cache(maxsize=1024)(self._look_up)
-
-    def __contains__(self, address: object) -> bool:
-        return self._everyone or self._is_listed(str(address))
-
-    def _look_up(self, address: str) -> bool:
-        try:
-            found = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(found in network for network in self._networks)
-
-
 def _is_local(environ: Environ) -> bool:
     """Return whether the request came by the worker's UNIX socket, which only this machine can reach."""
     connection = environ.get("gunicorn.socket")
     return getattr(connection, "family", None) == socket.AF_UNIX
-
-
-def _look_through_proxy(environ: Environ, trusted: Proxies, *, is_local: bool) -> None:
-    """Make the client's address that of the real client; drop what only a trusted proxy may say.
-
-    pypiserver builds redirects from X-Forwarded-Host, whoever sent it.
-    """
-    if not is_local and environ.get("REMOTE_ADDR") not in trusted:
-        for name in _FORWARDED:
-            environ.pop(name, None)
-        return
-    # The last address is the one that our proxy saw; those before it are hearsay.
-    said = environ.get("HTTP_X_FORWARDED_FOR")
-    if not said:
-        return
-    client = said.rpartition(",")[2].strip()
-    with contextlib.suppress(ValueError):
-        environ["REMOTE_ADDR"] = str(ipaddress.ip_address(client))
 
 
 def _split_prefix(environ: Environ, prefix: str) -> None:
@@ -187,7 +147,7 @@ def _explain(error: Exception, environ: Environ) -> tuple[int, str]:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         log.error("no space left: %s", error.filename or "upload")
         return 507, "No space left on the server"
-    log.error("%s %s failed", environ["REQUEST_METHOD"], environ["PATH_INFO"], exc_info=error)
+    log.error("%s %s failed", environ["REQUEST_METHOD"], printable(environ["PATH_INFO"]), exc_info=error)
     return 500, "Internal Server Error"
 
 
@@ -197,7 +157,8 @@ def _plain(start_response: StartResponse, status: int, message: str) -> list[byt
 
 def _answer(start_response: StartResponse, status: str, content_type: str, text: str) -> list[bytes]:
     content = text.encode("utf-8")
-    start_response(status, [("Content-Type", content_type), ("Content-Length", str(len(content)))])
+    headers = [("Content-Type", content_type), ("Content-Length", str(len(content)))]
+    start_response(status, [*headers, ("Cache-Control", "no-cache")])
     return [content]
 
 

@@ -117,6 +117,7 @@ limit_request_field_size = 8190
 forwarded_allow_ips = _config.trusted_proxies
 forwarder_headers = ""
 control_socket_disable = True
+logger_class = "ppctl.server.logs.AccessLogger"
 accesslog = "-"
 errorlog = "-"
 # The path without the query; no header of the request but the name of the program.

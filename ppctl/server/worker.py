@@ -194,13 +194,13 @@ class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
             more = None
         except OSError:
             more = b""
-        if more == b"":
-            self._forget(conn)
-            return True
         conn.head = head + more if more else head
         if _is_ready(conn.head):
             conn.parser.unreader.unread(conn.head)
             self.enqueue_req(conn)
+            return True
+        if more == b"":
+            self._forget(conn)
             return True
         if len(conn.head) < MOST_HEAD_BYTES:
             return False

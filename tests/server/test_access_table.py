@@ -165,6 +165,7 @@ def ask(
         "PATH_INFO": path,
         "QUERY_STRING": query,
         "SERVER_PROTOCOL": "HTTP/1.1",
+        "HTTP_HOST": "index",
         "SERVER_NAME": "index",
         "SERVER_PORT": "80",
         "wsgi.url_scheme": "http",

@@ -269,6 +269,33 @@ def test_a_part_only_of_the_file_that_the_client_has(home: Home) -> None:
         assert answer.body == (CONTENT[3:7] if status == 206 else CONTENT)
 
 
+def test_a_file_is_sent_only_if_it_is_the_one_that_is_wanted(home: Home) -> None:
+    """Some programs that resume downloads ask so."""
+    mine = f'"{sha256(CONTENT)}"'
+    for name, value, status in (
+        ("If-Match", mine, 200),
+        ("If-Match", f'"x", {mine}', 200),
+        ("If-Match", "*", 200),
+        ("If-Match", '"x"', 412),
+        ("If-Match", f"W/{mine}", 412),
+        ("If-Unmodified-Since", "Tue, 14 Nov 2023 22:13:20 GMT", 200),
+        ("If-Unmodified-Since", "Tue, 14 Nov 2023 22:13:19 GMT", 412),
+        ("If-Unmodified-Since", "nonsense", 200),
+    ):
+        assert home.get(f"/packages/{WHEEL}", headers={name: value}).status == status, (name, value)
+
+
+def test_a_head_has_no_parts(home: Home) -> None:
+    answer = home.request("HEAD", f"/packages/{WHEEL}", headers={"Range": "bytes=0-3"})
+    assert (answer.status, answer.headers["Content-Length"]) == (200, str(len(CONTENT)))
+
+
+def test_what_is_not_there_is_asked_for_again(home: Home) -> None:
+    for path in ("/simple/nothing/", "/packages/nothing-1.0.zip", "/packages/nothing-1.0.whl.metadata"):
+        answer = home.get(path)
+        assert (answer.status, answer.headers["Cache-Control"]) == (404, "no-cache")
+
+
 # --- metadata
 
 
