@@ -23,12 +23,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import BinaryIO, Literal, Protocol
 
 from ppctl.errors import CommandFailed, PpctlError
 
 Kind = Literal["file", "directory", "link", "other"]
 
+COPY_BYTES = 1 << 20
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 TEMPORARY = re.compile(r"\..+\.([0-9]+)\.tmp")
@@ -103,6 +104,11 @@ class Host(Protocol):
         self, path: Path, content: bytes, *, mode: int, owner: str | None = None, group: str | None = None
     ) -> None:
         """Replace `path` atomically: temporary file, mode and owner, fsync, rename."""
+
+    def copy_file(
+        self, source: Path, path: Path, *, mode: int, owner: str | None = None, group: str | None = None
+    ) -> None:
+        """Replace `path` atomically with the content of the file `source`, of any size, and its time."""
 
     def append(self, path: Path, content: bytes, *, mode: int) -> None:
         """Add `content` to the end of `path` in one write; a new file gets `mode`."""
@@ -259,25 +265,19 @@ class LocalHost:
     def write(
         self, path: Path, content: bytes, *, mode: int, owner: str | None = None, group: str | None = None
     ) -> None:
-        temporary = _temporary(path)
-        with _telling("write", path):
-            try:
-                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            except FileExistsError:  # left behind by a killed process that had our pid
-                temporary.unlink()
-                descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-            try:
-                with open(descriptor, "wb") as file:
-                    file.write(content)
-                    file.flush()
-                    _chown(file.fileno(), owner, group)
-                    os.fchmod(file.fileno(), mode)
-                    os.fsync(file.fileno())
-                temporary.rename(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-            _sync_directory(path.parent)
+        with _telling("write", path), _replacing(path, mode, owner, group) as file:
+            file.write(content)
+
+    def copy_file(
+        self, source: Path, path: Path, *, mode: int, owner: str | None = None, group: str | None = None
+    ) -> None:
+        with _telling("read", source):
+            original = source.open("rb")
+        with original, _telling("write", path), _replacing(path, mode, owner, group) as file:
+            shutil.copyfileobj(original, file, COPY_BYTES)
+            file.flush()
+            found = os.fstat(original.fileno())
+            os.utime(file.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
 
     def append(self, path: Path, content: bytes, *, mode: int) -> None:
         with _telling("append to", path):
@@ -390,6 +390,30 @@ class LocalHost:
             yield
         finally:
             os.close(descriptor)  # releases the lock
+
+
+@contextlib.contextmanager
+def _replacing(path: Path, mode: int, owner: str | None, group: str | None) -> Iterator[BinaryIO]:
+    """A file to write into, which takes the place of `path` when the `with` block ends well."""
+    temporary = _temporary(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(temporary, flags, 0o600)
+    except FileExistsError:  # left behind by a killed process that had our pid
+        temporary.unlink()
+        descriptor = os.open(temporary, flags, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            _chown(file.fileno(), owner, group)
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_directory(path.parent)
 
 
 class WaitAnnouncer(Protocol):

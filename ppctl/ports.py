@@ -52,7 +52,15 @@ def _other(port: int) -> int:
 
 
 def holder(port: int) -> str:
-    """Return program and pid of who listens at `port`, '' when that cannot be seen.
+    """Return program and pid of who listens at `port`, '' when that cannot be seen."""
+    with contextlib.suppress(OSError):
+        if pid := holder_pid(port):
+            return f"{Path(f'/proc/{pid}/comm').read_text().strip()} (pid {pid})"
+    return ""
+
+
+def holder_pid(port: int) -> int:
+    """Return the pid of a process that listens at `port`, 0 when there is none or it cannot be seen.
 
     From /proc/net/tcp and tcp6 (proc(5)): the socket's inode, then the process that has it open.
     """
@@ -63,15 +71,15 @@ def holder(port: int) -> str:
                 fields = line.split()
                 if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
                     inodes.add(f"socket:[{fields[9]}]")
-    return _process_with(inodes) if inodes else ""
+    return _process_with(inodes) if inodes else 0
 
 
-def _process_with(links: set[str]) -> str:
+def _process_with(links: set[str]) -> int:
     for process in Path("/proc").iterdir():
         if not process.name.isdigit():
             continue
         with contextlib.suppress(OSError):
             for descriptor in (process / "fd").iterdir():
                 if str(descriptor.readlink()) in links:
-                    return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
-    return ""
+                    return int(process.name)
+    return 0

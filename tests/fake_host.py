@@ -18,7 +18,7 @@ from typing import Any
 from ppctl.errors import CommandFailed, PpctlError
 from ppctl.host import TEMPORARY, Completed, FileInfo, FileSystem, Kind, WaitAnnouncer, _telling
 
-MIDWAY = ("write", "link", "append", "remove_tree")
+MIDWAY = ("write", "copy_file", "link", "append", "remove_tree")
 """The operations that a kill can hit in the midst."""
 
 MAX_LINKS = 40  # like the kernel (path_resolution(7))
@@ -229,6 +229,20 @@ class FakeHost:
             found = self._place(path)
             node = self._new("file", mode, content=content)
             self._chown(node, owner, group)
+            self._die_midway(found.with_name(f".{found.name}.{self.pid - 1}.tmp"), node)
+            self.nodes[found] = node
+
+    def copy_file(
+        self, source: Path, path: Path, *, mode: int, owner: str | None = None, group: str | None = None
+    ) -> None:
+        self.step("copy_file", source, path, mode, owner, group)
+        with _telling("read", source):
+            original = self._get(source, follow=True)
+        with _telling("write", path):
+            found = self._place(path)
+            node = self._new("file", mode, content=original.content)
+            self._chown(node, owner, group)
+            node.mtime = original.mtime
             self._die_midway(found.with_name(f".{found.name}.{self.pid - 1}.tmp"), node)
             self.nodes[found] = node
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import BinaryIO
 
 import click
 
 from ppctl.cli.options import HOME, Call, command
+
+PATH = click.Path(path_type=Path, resolve_path=True)
 
 SETTINGS = click.option(
     "--settings",
@@ -63,6 +66,45 @@ def plan(call: Call, home_argument: str | None, exit_code: bool, settings: Binar
     return commands.up(call.home, call.machine(), dry_run=True, exit_code=exit_code, wait=True, given=given)
 
 
+@command(name="take-over", changes=True, short_help="Replace a server made by hand; nothing is lost.")
+@click.argument("home_argument", metavar="[HOME]", required=False, type=HOME)
+@click.option("--program", metavar="NAME", required=True, help="Its name in supervisor's configuration.")
+@click.option("--packages", metavar="DIR", type=PATH, required=True, help="The directory of its packages.")
+@click.option("--htpasswd", metavar="FILE", type=PATH, help="Its users; their passwords keep working.")
+@click.option("--dry-run", is_flag=True, help="Only show the plan, with unified diffs.")
+@click.option("--exit-code", is_flag=True, help="With --dry-run: exit with 2 when there are changes.")
+@SETTINGS
+def take_over(
+    call: Call,
+    *,
+    home_argument: str | None,
+    program: str,
+    packages: Path,
+    htpasswd: Path | None,
+    dry_run: bool,
+    exit_code: bool,
+    settings: BinaryIO | None,
+) -> int:
+    """Replace a pypiserver that somebody has made by hand, under supervisor, by the index in HOME.
+
+    Packages and users are copied, the old server is ended, its configuration set aside, and the index
+    started at its place. The old files stay where they are. A second run is `ppctl up`.
+    """
+    from ppctl.commands import take_over as commands
+    from ppctl.managers import handmade
+
+    call.use_home(home_argument)
+    return commands.take_over(
+        call.home,
+        call.machine(),
+        commands.Old(program, handmade.find(call.host, program), packages, htpasswd),
+        given=settings.read() if settings else None,
+        dry_run=dry_run,
+        exit_code=exit_code,
+        wait=call.wait,
+    )
+
+
 @command(name="init", short_help="Write a commented ppctl.yml.")
 @click.argument("home_argument", metavar="[HOME]", required=False, type=HOME)
 @click.option("--name", help="Name of the index.")
@@ -114,4 +156,4 @@ def destroy(call: Call, yes: bool, purge: bool) -> int:
     return remove.destroy(index, call.machine(), confirmed=confirmed, purge=purge, wait=call.wait)
 
 
-COMMANDS: list[click.Command] = [init, up, plan, schema, down, destroy]
+COMMANDS: list[click.Command] = [init, up, plan, take_over, schema, down, destroy]

@@ -18,12 +18,13 @@ def down(found: Index, machine: Machine, *, wait: bool) -> int:
     The home stays as it is. Returns the exit code.
     """
     with machine.host.lock(found.layout.lock, purpose="ppctl down", wait=wait):
-        changed = _take_down(found, machine)
+        changed = take_down(found, machine)
     machine.out.info("down; `ppctl up` brings it back" if changed else "nothing to do: it is down")
     return machine.out.result({"changed": changed})
 
 
-def _take_down(found: Index, machine: Machine) -> bool:
+def take_down(found: Index, machine: Machine) -> bool:
+    """Stop every deployment and make its manager forget it; returns whether there was one."""
     host, layout = machine.host, found.layout
     manifest = read_manifest(host, layout)
     outside = {path for path in manifest.paths if not path.is_relative_to(layout.home)}
@@ -50,7 +51,7 @@ def destroy(found: Index, machine: Machine, *, confirmed: bool, purge: bool, wai
     if not confirmed:
         raise PpctlError("nothing was removed", "to go on without being asked: --yes")
     with host.lock(layout.lock, purpose="ppctl destroy", wait=wait):
-        _take_down(found, machine)
+        take_down(found, machine)
         for path in read_manifest(host, layout).paths:
             host.remove(path)
         for path in [*host.leftovers(layout.home), *_own_paths(layout, purge=purge)]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from ppctl import desired as desired_module
@@ -46,7 +47,7 @@ def init(host: Host, out: Output, home: Path, values: dict[str, object], *, keep
                 f"{layout.settings}: there is one already, with another `{differs[0]}`",
                 f"set `{differs[0]}: {values[differs[0]]}` in it, then run: ppctl up",
             )
-    _make_home(host, home)
+    make_home(host, home)
     host.write(layout.settings, sample.text(values).encode(), mode=0o640)
     out.info(f"wrote {layout.settings}; next: ppctl up{_home_option(home)}")
     return out.result({"path": layout.settings, "changed": True})
@@ -63,7 +64,8 @@ def _home_option(home: Path) -> str:
     return "" if home == homes.default_home() else f" -C {home}"
 
 
-def _make_home(host: Host, home: Path) -> None:
+def make_home(host: Host, home: Path) -> None:
+    """Make the directory of a new index, closed to others."""
     if host.stat(home) is None:
         host.make_directory(home, mode=0o750)
 
@@ -178,12 +180,14 @@ def up(
     wait: bool,
     first_user: str = "",
     given: bytes | None = None,
+    before: Sequence[Change] = (),
 ) -> int:
     """Bring the index at `home` to its settings; returns the exit code.
 
     `dry_run` only shows the plan; with `exit_code` that is 2 when there are changes. `first_user` is
     created with a generated password unless there is a user. `given`: what its `ppctl.yml` is to be; it is
-    written as a part of the plan, so settings that cannot work never reach the disk.
+    written as a part of the plan, so settings that cannot work never reach the disk. `before`: what was
+    changed for it already, to be told with the rest.
     """
     host, out = machine.host, machine.out
     if first_user:
@@ -193,10 +197,10 @@ def up(
         index.require_access(found, host)
     if dry_run:
         made = make_plan(found, machine, given)
-        return _show(made, is_new and given is None, home, out, exit_code=exit_code)
+        return show(made, is_new and given is None, home, out, exit_code=exit_code)
     if is_new:
         make_plan(found, machine, given)  # where it cannot work, not even the home is made
-        _make_home(host, home)
+        make_home(host, home)
     with host.lock(found.layout.lock, purpose="ppctl up", wait=wait):
         is_first = not read_manifest(host, found.layout).deployments
         if given is None:
@@ -215,6 +219,7 @@ def up(
         out.text(f"\nfirst user: {first_user}\npassword:   {password}   (shown only now)")
     if password or is_first:
         _tell_next(found, out, first_user if password else "")
+    changes = [*before, *changes]
     result = {
         "changed": bool(changes),
         "changes": [change.to_data() for change in changes],
@@ -230,7 +235,7 @@ def _urls(found: Index) -> dict[str, object]:
     return {"home": found.home, "url": found.settings.url, "simple_url": found.settings.simple_url}
 
 
-def _show(made: plan.Plan, is_new: bool, home: Path, out: Output, *, exit_code: bool) -> int:
+def show(made: plan.Plan, is_new: bool, home: Path, out: Output, *, exit_code: bool) -> int:
     """Print the plan as `up` would apply it, with unified diffs."""
     if is_new:
         out.text(f"create   {home / SETTINGS_NAME}  (the default settings)")

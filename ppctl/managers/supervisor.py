@@ -13,7 +13,6 @@ import re
 import signal
 import sys
 import time
-import xmlrpc.client
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,14 +25,13 @@ from ppctl.managers.follow import follow_files
 from ppctl.managers.supervisor_rpc import (
     ALREADY_STARTED,
     BAD_NAME,
-    CANT_REREAD,
     NOT_RUNNING,
     SPAWN_ERROR,
     Ending,
     Rpc,
     Silent,
     ignoring,
-    refusal,
+    reread,
 )
 from ppctl.workers import Report, SocketProbe
 
@@ -80,6 +78,11 @@ def _system_option(host: Host, section: str, option: str) -> str:
     return parser.get(section, option, fallback="")
 
 
+def system_socket(host: Host) -> Path:
+    """Return the UNIX socket of the machine's supervisord."""
+    return Path(_system_option(host, "unix_http_server", "file") or "/var/run/supervisor.sock")
+
+
 def include_file(host: Host, stem: str) -> Path:
     """Return the path under which the machine's supervisord includes a configuration named `stem`.
 
@@ -109,13 +112,15 @@ class Supervisor:
         self.deployment = deployment
         self.layout = deployment.layout
         self.host = host
+        self.leaving = ""
+        """A program of the group's name that is not ours, and is gone before we start (`ppctl take-over`)."""
 
     @property
     def socket(self) -> Path:
         """The UNIX socket of the supervisord in charge."""
         if not self.deployment.is_system:
             return self.layout.supervisor_socket
-        return Path(_system_option(self.host, "unix_http_server", "file") or "/var/run/supervisor.sock")
+        return system_socket(self.host)
 
     @property
     def group(self) -> str:
@@ -178,24 +183,13 @@ class Supervisor:
             if not self._is_up():
                 self._start_supervisord()
         rpc = self._rpc()
-        added, changed, _ = self._reread(rpc)
+        added, changed, _ = reread(rpc)
         if self.group in changed:
             self._remove_group(rpc)
         if self.group in changed or self.group in added:
             with ignoring(BAD_NAME):
                 rpc.addProcessGroup(self.group)
         self.start_all()
-
-    def _reread(self, rpc: Any) -> Any:
-        try:
-            return rpc.reloadConfig()[0]
-        except xmlrpc.client.Fault as e:
-            if e.faultCode == CANT_REREAD:
-                raise PpctlError(
-                    f"supervisord cannot read its configuration: {e.faultString.partition(': ')[2]}",
-                    "mend that file (it need not be one of ppctl's), then run the command again",
-                ) from e
-            raise refusal(e) from e
 
     def unload(self) -> None:
         if not self.deployment.is_system:
@@ -210,7 +204,7 @@ class Supervisor:
 
     def forget(self) -> None:
         if self.deployment.is_system and self._is_up():
-            self._reread(self._rpc())
+            reread(self._rpc())
 
     def _remove_group(self, rpc: Any) -> None:
         self.stop_all()
@@ -293,7 +287,7 @@ class Supervisor:
             found = self._rpc().getAllProcessInfo()
         except Silent:
             return []
-        mine = [info for info in found if info["group"] == self.group]
+        mine = [info for info in found if info["group"] == self.group != self.leaving]
         for info in mine:
             if not _WORKER.fullmatch(info["name"]):
                 raise PpctlError(

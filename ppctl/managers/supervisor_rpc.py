@@ -70,3 +70,20 @@ def ignoring(*codes: int) -> Iterator[None]:
 def refusal(fault: xmlrpc.client.Fault) -> PpctlError:
     """Return the error for what supervisord refuses."""
     return PpctlError(f"supervisord refuses: {fault.faultString}")
+
+
+def reread(rpc: Rpc) -> tuple[list[str], list[str], list[str]]:
+    """Make supervisord read its configuration; return the groups that were added, changed and removed.
+
+    None of them starts or stops by that. Raises PpctlError when it cannot be read.
+    """
+    try:
+        added, changed, removed = rpc.reloadConfig()[0]
+    except xmlrpc.client.Fault as e:
+        if e.faultCode == CANT_REREAD:
+            raise PpctlError(
+                f"supervisord cannot read its configuration: {e.faultString.partition(': ')[2]}",
+                "mend that file (it need not be one of ppctl's), then run the command again",
+            ) from e
+        raise refusal(e) from e
+    return added, changed, removed

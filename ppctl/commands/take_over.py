@@ -1,0 +1,224 @@
+"""`ppctl take-over`: from a server that was made by hand to an index, with its packages and users.
+
+What takes time, or may fail, comes while the old server still answers: the release and the first copy.
+Then the old one is ended, what came in meanwhile is copied, and `ppctl up` starts the index. Where that
+fails, the old server is started again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ppctl import index, plan
+from ppctl.changes import BuildRelease, Change, CreateAccount, MakeDirectory, WriteFile, WriteManifest
+from ppctl.commands import remove
+from ppctl.commands import up as engine
+from ppctl.deployment import Deployment, read_manifest
+from ppctl.errors import PpctlError, UsageError
+from ppctl.host import Host
+from ppctl.index import Index
+from ppctl.machine import Machine
+from ppctl.managers import Manager, supervisor
+from ppctl.managers.handmade import SUFFIX, Handmade
+
+PACKAGE_MODE = 0o644
+PREPARING = (CreateAccount, MakeDirectory, BuildRelease)
+"""The changes of `up` that disturb nobody: they are made while the old server still answers."""
+
+
+@dataclass(frozen=True)
+class Old:
+    """The old server: its program (None: supervisord has none of that name), its packages and users."""
+
+    name: str
+    program: Handmade | None
+    packages: Path
+    htpasswd: Path | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CopyPackages(Change):
+    """Copy packages that are not there yet, or not like this."""
+
+    source: Path
+    owner: str | None = None
+    group: str | None = None
+
+    def apply(self, machine: Machine) -> None:
+        host = machine.host
+        for path, goal in missing(self.source, Path(self.target), host):
+            if not host.stat(goal.parent):
+                host.make_directory(goal.parent, mode=0o755, owner=self.owner, group=self.group)
+            for left in host.leftovers(goal.parent):
+                host.remove(left)
+            host.copy_file(path, goal, mode=PACKAGE_MODE, owner=self.owner, group=self.group)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EndHandmade(Change):
+    """End the old server, take over what it has stored to the last, and make its manager forget it."""
+
+    program: Handmade
+    rest: CopyPackages
+
+    def apply(self, machine: Machine) -> None:
+        self.program.end()
+        self.rest.apply(machine)
+        self.program.set_aside()
+
+
+def take_over(
+    home: Path,
+    machine: Machine,
+    old: Old,
+    *,
+    given: bytes | None,
+    dry_run: bool,
+    exit_code: bool,
+    wait: bool,
+) -> int:
+    """Replace the old server by the index at `home`; returns the exit code.
+
+    Without its program, an index that is deployed has taken it over before: then this is `ppctl up`.
+    Raises PpctlError; the old server then runs as before, or runs again.
+    """
+    host = machine.host
+    found, is_new = engine.load_or_new(host, home, given)
+    if not found.is_system:
+        raise UsageError(
+            f"{home}: an index in embedded mode cannot take over a program of the machine's supervisord",
+            f"ppctl init {home} --system",
+        )
+    if not dry_run:
+        index.require_access(found, host)
+    if old.program is None:
+        _require_deployed(old, found, host)
+        return engine.up(home, machine, dry_run=dry_run, exit_code=exit_code, wait=wait, given=given)
+    made = engine.make_plan(found, _without(old.program, machine), given)
+    changes = list(_changes(old, old.program, found, machine))
+    if dry_run:
+        whole = plan.Plan(made.desired, (*_preparing(made), *changes, *_rest(made)))
+        return engine.show(whole, False, home, machine.out, exit_code=exit_code)
+    if is_new:
+        engine.make_home(host, home)
+    with host.lock(found.layout.lock, purpose="ppctl take-over", wait=wait):
+        done = [*_preparing(made), *changes]
+        for change in done:
+            if not change.bookkeeping:
+                machine.out.progress(plan.describe(change))
+            if change.interrupts:
+                machine.out.warn(change.interrupts)
+            change.apply(machine)
+    visible = [change for change in done if not change.bookkeeping]
+    try:
+        return engine.up(
+            home, machine, dry_run=False, exit_code=exit_code, wait=wait, given=given, before=visible
+        )
+    except PpctlError as e:
+        if not machine.reports(made.desired.deployment):
+            remove.take_down(found, machine)
+            old.program.bring_back()
+            e.message += "\nthe old server was started again"
+        raise
+
+
+def _require_deployed(old: Old, found: Index, host: Host) -> None:
+    if not read_manifest(host, found.layout).deployments:
+        raise PpctlError(
+            f"the machine's supervisord includes no [program:{old.name}], so there is nothing to take over",
+            f"supervisorctl status names them; their files are in {supervisor.include_directory(host)}",
+        )
+
+
+def _preparing(made: plan.Plan) -> list[Change]:
+    """Return the changes of the plan that disturb nobody, with the record that comes before them."""
+    record = next((change for change in made.changes if isinstance(change, WriteManifest)), None)
+    return [change for change in made.changes if isinstance(change, PREPARING) or change is record]
+
+
+def _rest(made: plan.Plan) -> list[Change]:
+    first = _preparing(made)
+    return [change for change in made.changes if change not in first]
+
+
+def _without(program: Handmade, machine: Machine) -> Machine:
+    """Return the machine as it will be when the old server is gone: for the plan."""
+
+    def manager(deployment: Deployment, host: Host) -> Manager:
+        made = machine.manager(deployment, host)
+        if isinstance(made, supervisor.Supervisor):
+            made.leaving = program.name
+        return made
+
+    def check_port(address: str, port: int) -> None:
+        if not program.listens(port):
+            machine.check_port(address, port)
+
+    return replace(machine, manager=manager, check_port=check_port)
+
+
+def _changes(old: Old, program: Handmade, found: Index, machine: Machine) -> Iterator[Change]:
+    host, layout = machine.host, found.layout
+    if host.stat(old.packages) is None:
+        raise PpctlError(
+            f"{old.packages}: there is no such directory of packages", "say where they are: --packages"
+        )
+    waiting = list(missing(old.packages, layout.packages, host))
+    copies = CopyPackages(
+        "copy",
+        str(layout.packages),
+        f"{len(waiting)} files of {old.packages}",
+        source=old.packages,
+        owner=found.settings.account,
+        group=found.group(host),
+    )
+    if waiting:
+        yield copies
+    if old.htpasswd and not host.read(layout.htpasswd):
+        content = host.read(old.htpasswd)
+        if content is None:
+            raise PpctlError(f"{old.htpasswd}: there is no such file", "say where the users are: --htpasswd")
+        users = sum(1 for line in content.splitlines() if b":" in line)
+        yield WriteFile(
+            "copy",
+            str(layout.htpasswd),
+            f"{users} users of {old.htpasswd}",
+            content=content,
+            mode=index.FILE_MODE,
+            owner=found.owner,
+            group=found.group(host),
+        )
+    lines = (host.read(program.configuration) or b"").decode("utf-8", "replace").splitlines()
+    yield EndHandmade(
+        "leave",
+        f"supervisor: {program.name}",
+        f"stopped; {program.configuration} is kept as {program.configuration.name}{SUFFIX}",
+        diff="".join(f"-{line}\n" for line in lines),
+        interrupts="connections are refused for some seconds: the old server ends before the new one starts",
+        program=program,
+        rest=copies,
+    )
+
+
+def missing(source: Path, target: Path, host: Host) -> Iterator[tuple[Path, Path]]:
+    """Yield the files below `source` that are not below `target`, or not of this size and time.
+
+    Raises PpctlError for a link, which would lead away from what is copied.
+    """
+    for name in host.list(source):
+        path, goal = source / name, target / name
+        entry, there = host.stat(path), host.stat(goal)
+        if entry is None:
+            continue  # it has gone since
+        if entry.kind == "directory":
+            yield from missing(path, goal, host)
+        elif entry.kind == "file":
+            if there is None or (there.size, there.mtime) != (entry.size, entry.mtime):
+                yield path, goal
+        else:
+            raise PpctlError(
+                f"{path}: only files and directories are taken over, and this is a {entry.kind}",
+                "put the file itself there, or move it away",
+            )
