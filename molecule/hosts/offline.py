@@ -63,7 +63,8 @@ def download_debs(suite: str, packages: Sequence[str], root: Path, scratch: Path
     }
     apt = ["apt-get", "--quiet", "--yes", *(f"-o{key}={value}" for key, value in options.items())]
     run(*apt, "update", lock=lock)
-    run(*apt, "install", "--download-only", *packages, lock=lock)
+    # What the base has already, too: for hosts that it was taken away from.
+    run(*apt, "install", "--reinstall", "--download-only", *packages, lock=lock)
 
 
 def stanza(deb: Path) -> str:

@@ -38,6 +38,24 @@ options:
     description: With O(state=absent), whether the packages are removed too.
     type: bool
     default: false
+  takes_over:
+    description:
+      - A server that was made by hand on this host, under supervisor, which the index replaces. Its packages and
+        users are copied, then its program is stopped and its configuration set aside.
+      - Once that is done this has no effect, and may be taken out of the inventory.
+    type: dict
+    suboptions:
+      program:
+        description: The name of its program in supervisor's configuration.
+        type: str
+        required: true
+      packages:
+        description: The directory of its packages.
+        type: path
+        required: true
+      htpasswd:
+        description: Its users; their passwords keep working.
+        type: path
   verify:
     description:
       - When to try the index with a real package. V(changed) means after a change, until it has worked.
@@ -81,6 +99,17 @@ EXAMPLES = r"""
       host: 0.0.0.0
       port: 3141
       login: [list, download, upload]
+
+- name: An index in the place of a server that was made by hand
+  ppctl.fleet.ppctl_index:
+    home: /srv/pypi
+    settings:
+      name: pypi
+      port: 3141
+    takes_over:
+      program: pypi
+      packages: /home/deploy/packages
+      htpasswd: /home/deploy/htpasswd
 
 - name: Remove an index, but keep its packages
   ppctl.fleet.ppctl_index:
@@ -158,15 +187,23 @@ def assumed(module, path, text, why):
         if before != text
         else []
     )
-    parts.append({"prepared": f"then: ppctl up ({why})\n"})
+    parts.append({"prepared": f"then: ppctl {' '.join(command(module.params['takes_over']))} ({why})\n"})
     module.exit_json(changed=True, changes=[], msg=f"would bring the index up: {why}", diff=parts)
+
+
+def command(takes_over):
+    """Return the command of ppctl that brings the index to its settings."""
+    if not takes_over:
+        return ["up"]
+    options = [f"--{name}={value}" for name, value in sorted(takes_over.items()) if value]
+    return ["take-over", *options]
 
 
 def present(module, ppctl):
     """Bring the index to its settings."""
     home = module.params["home"]
     text = HEADER + to_yaml({"mode": "system", **module.params["settings"]})
-    arguments = ["up", "--home", home, "--settings", "-"]
+    arguments = [*command(module.params["takes_over"]), "--home", home, "--settings", "-"]
     if module.check_mode:
         arguments.append("--dry-run")
         pending = module.params["pending"] + ([] if ppctl.is_installed() else ["ppctl"])
@@ -231,6 +268,14 @@ def main():
             "settings": {"type": "dict", "default": {}},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "purge": {"type": "bool", "default": False},
+            "takes_over": {
+                "type": "dict",
+                "options": {
+                    "program": {"type": "str", "required": True},
+                    "packages": {"type": "path", "required": True},
+                    "htpasswd": {"type": "path"},
+                },
+            },
             "verify": {"type": "str", "choices": ["changed", "always", "never"], "default": "changed"},
             "pending": {"type": "list", "elements": "str", "default": []},
             "outdated": {"type": "bool", "default": False},
