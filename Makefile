@@ -10,11 +10,12 @@ NAME ?= $(shell id -un)
 PYTEST_ARGS ?=
 JOBS        ?= 2
 
-.PHONY: help up down test unit lint format docs lock bench wheel clean
+.PHONY: help up down fleet test unit lint format docs lock bench wheel clean
 
 help:
 	@echo "make up      a private package index on this machine (PORT=4000, NAME=alice, PPCTL_HOME=DIR)"
 	@echo "make down    stop it; its packages and users stay"
+	@echo "make fleet   for many hosts: ppctl and Ansible in .venv, and a wheelhouse for hosts without internet"
 	@echo "make test    every test;  make unit: the quick ones"
 	@echo "make lint    ruff, mypy, shellcheck, yamllint;  make format: ruff format"
 	@echo "make docs    write the generated reference pages;  make bench: the benchmarks"
@@ -26,6 +27,9 @@ up: $(VENV)/.ppctl
 
 down: $(VENV)/.ppctl
 	@$(BIN)/ppctl down
+
+fleet: $(VENV)/.fleet
+	@$(BIN)/ppctl wheelhouse wheelhouse
 
 test: $(VENV)/.dev
 	@scripts/install-test-tools
@@ -61,10 +65,14 @@ wheel: $(VENV)/.dev
 	$(BIN)/uv build --quiet --wheel --out-dir dist
 
 clean:
-	rm -rf $(VENV) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist build wheelhouse .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.ppctl: pyproject.toml scripts/make-venv
 	@scripts/make-venv $(PYTHON) $(VENV)
+	@touch $@
+
+$(VENV)/.fleet: $(VENV)/.ppctl pyproject.toml
+	@scripts/make-venv $(PYTHON) $(VENV) --requirement pyproject.toml --extra fleet
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.ppctl pyproject.toml

@@ -410,7 +410,8 @@ def test_the_json_fields_are_the_documented_ones(new_home: Any, ppctl: Ppctl) ->
         seen.setdefault(name, set()).update(fields)
     ran = ppctl("client", "--list", "--json")
     seen["client"] = set(json.loads(ran.out)["result"])
-    # They need hosts, or the internet: their fields are looked at in tests/fleet and tests/test_wheelhouse.
-    assert set(seen) == set(reference.with_json()) - {"users copy", "wheelhouse"}
+    # They need hosts, the internet, or root: their fields are looked at in tests/fleet, tests/test_wheelhouse
+    # and tests/commands/test_take_over.
+    assert set(seen) == set(reference.with_json()) - {"users copy", "wheelhouse", "take-over"}
     for name, fields in seen.items():
         assert fields == {field.rstrip("?") for field, _ in reference.FIELDS[name]}, name

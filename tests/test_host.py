@@ -52,6 +52,20 @@ def test_write_replaces_a_link_not_its_target(machine: Machine) -> None:
     assert found and found.kind == "file"
 
 
+def test_copy_file_keeps_content_and_time_and_replaces(machine: Machine) -> None:
+    host, base = machine
+    host.write(base / "source", b"\x00content", mode=0o600)
+    for _ in range(2):
+        host.copy_file(base / "source", base / "copy", mode=0o644)
+        source, found = host.stat(base / "source"), host.stat(base / "copy")
+        assert source and found and (found.mode, found.size, found.mtime) == (0o644, 8, source.mtime)
+        assert host.read(base / "copy") == b"\x00content"
+    assert host.list(base) == ["copy", "source"]
+    with pytest.raises(PpctlError, match="missing: cannot read"):
+        host.copy_file(base / "missing", base / "copy", mode=0o644)
+    assert host.read(base / "copy") == b"\x00content"
+
+
 def test_append_makes_then_extends(machine: Machine) -> None:
     host, base = machine
     host.append(base / "log", b"one\n", mode=0o640)

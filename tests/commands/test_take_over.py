@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -51,7 +52,9 @@ class FakeProgram:
 
 def by_hand() -> World:
     """Return a world with a server that was made by hand, and settings for the index."""
-    world = configure(World(host=FakeHost(root=True, accounts={"pypi": "pypi"})), mode="system", host="127.0.0.1", port=3141)
+    world = configure(
+        World(host=FakeHost(root=True, accounts={"pypi": "pypi"})), mode="system", host="127.0.0.1", port=3141
+    )
     host = world.host
     host.put(PACKAGES / "one-1.0.tar.gz", b"one", owner="operator")
     host.put(PACKAGES / "team" / "two-2.0-py3-none-any.whl", b"two", owner="operator")
@@ -83,6 +86,17 @@ def test_packages_users_and_the_port_are_taken_over() -> None:
     found = host.stat(HOME / "packages/one-1.0.tar.gz")
     original = host.stat(PACKAGES / "one-1.0.tar.gz")
     assert found and original and (found.owner, found.mtime) == ("pypi", original.mtime)
+
+
+def test_json_tells_the_whole_of_it() -> None:
+    world = by_hand()
+    machine = world.machine(json=True)
+    old = commands.Old("pypi", FakeProgram(world), PACKAGES, HTPASSWD)
+    commands.take_over(HOME, machine, old, given=None, dry_run=False, exit_code=False, wait=True)
+    result = json.loads(world.stdout.getvalue())["result"]
+    assert set(result) == {"changed", "changes", "verified", "home", "url", "simple_url"}
+    actions = [change["action"] for change in result["changes"]]
+    assert actions.index("build") < actions.index("copy") < actions.index("leave") < actions.index("start")
 
 
 def test_a_dry_run_shows_it_and_changes_nothing() -> None:

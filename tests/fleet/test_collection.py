@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import subprocess
 import sys
 import tarfile
+from itertools import accumulate
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import yaml
@@ -45,6 +49,66 @@ def test_the_modules_are_documented() -> None:
         assert module["return"], name
 
 
+@pytest.mark.parametrize("name", MODULES)
+def test_the_documentation_is_what_the_module_takes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = load(name, monkeypatch)
+    assert taken(arguments_of(module, monkeypatch)) == described(
+        yaml.safe_load(module.DOCUMENTATION)["options"]
+    )
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Import a module of the collection, as Ansible does on a host: without an installed collection."""
+    helper = "ansible_collections.ppctl.fleet.plugins.module_utils.ppctl"
+    path = COLLECTION / "plugins"
+    for known, file in ((helper, path / "module_utils/ppctl.py"), (name, path / f"modules/{name}.py")):
+        spec = importlib.util.spec_from_file_location(known, file)
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, known, module)
+        for parent in list(accumulate(known.split("."), "{}.{}".format))[:-1]:
+            monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
+        spec.loader.exec_module(module)
+    return module
+
+
+def arguments_of(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return the argument_spec that the module gives to Ansible."""
+    given: dict[str, Any] = {}
+
+    def stop(**options: Any) -> None:
+        given.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "AnsibleModule", stop)
+    with pytest.raises(KeyboardInterrupt):
+        module.main()
+    assert given["supports_check_mode"]
+    return dict(given["argument_spec"])
+
+
+def taken(spec: dict[str, Any]) -> dict[str, Any]:
+    """Return what an argument_spec says, without what documentation does not tell."""
+    return {
+        option: {
+            key: value
+            for key, value in each.items()
+            if key not in ("no_log", "options", "mutually_exclusive")
+        }
+        | ({"options": taken(each["options"])} if "options" in each else {})
+        for option, each in spec.items()
+    }
+
+
+def described(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what a module's documentation says of its options."""
+    found = {}
+    for option, each in options.items():
+        kept = {key: value for key, value in each.items() if key not in ("description", "suboptions")}
+        found[option] = kept | ({"options": described(each["suboptions"])} if "suboptions" in each else {})
+    return found
+
+
 @pytest.mark.e2e
 def test_it_builds(tmp_path: Path) -> None:
     done = run("ansible-galaxy", "collection", "build", "--output-path", str(tmp_path))
@@ -61,7 +125,7 @@ def test_the_example_inventory_can_be_read() -> None:
     done = run("ansible-inventory", "--inventory", "inventory/example", "--list")
     hosts = json.loads(done.stdout)["_meta"]["hostvars"]
     assert hosts["pypi1.example.com"]["ppctl_index_settings"]["workers"] == 4
-    assert [index["name"] for index in hosts["pypi-test.example.com"]["ppctl_indexes"]] == [
+    assert [index["name"] for index in hosts["pypi-test1.example.com"]["ppctl_indexes"]] == [
         "team",
         "internal",
     ]

@@ -39,8 +39,10 @@ options:
     default: /usr/local/bin/ppctl
 attributes:
   check_mode:
-    description: Commands that change something are not run, and count as changed.
+    description: Tells that the command would be run.
     support: partial
+    details:
+      - With O(read_only) the command is run. Others are not, and count as changed, whatever they would do.
   diff_mode:
     description: There is none.
     support: none

@@ -24,7 +24,7 @@ options:
   settings:
     description:
       - What C(ppctl.yml) is to say. C(ppctl schema) shows every key.
-      - O(settings.mode) is V(system) unless something else is given.
+      - C(mode) is V(system) unless something else is given.
     type: dict
     default: {}
   state:
@@ -40,8 +40,8 @@ options:
     default: false
   takes_over:
     description:
-      - A server that was made by hand on this host, under supervisor, which the index replaces. Its packages and
-        users are copied, then its program is stopped and its configuration set aside.
+      - A server that was made by hand on this host, under supervisor, which the index replaces. Its packages
+        and users are copied, then its program is stopped and its configuration set aside.
       - Once that is done this has no effect, and may be taken out of the inventory.
     type: dict
     suboptions:

@@ -1,0 +1,200 @@
+"""From the README's fleet section alone: five bare hosts become indexes with users, are drifted, and mended.
+
+What a dry run tells is compared with what the real run then does, host by host and change by change.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests import hosts
+from tests.e2e import packages
+from tests.fleet.support import Play, env
+from tests.hosts import CHECKOUT, TestHost
+
+pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("fleet")]
+
+INDEXES = {"team": 3141, "internal": 3142}
+SECTION = re.compile(r"^## Many machines\n(.*?)^## ", re.M | re.S)
+
+
+def commands() -> list[str]:
+    """Return the commands of the README's fleet section, in order."""
+    section = SECTION.search((CHECKOUT / "README.md").read_text())
+    assert section
+    lines = re.findall(r"^\$ (.*)$", section[1], re.M)
+    return [line.partition("  #")[0].strip() for line in lines]
+
+
+class Operator:
+    """Somebody with a checkout and the README. The hosts' names are their addresses."""
+
+    def __init__(self, folder: Path, machines: list[TestHost], wheelhouse: Path) -> None:
+        self.folder, self.machines = folder, machines
+        (folder / "ansible").symlink_to(CHECKOUT / "ansible")
+        (folder / "wheelhouse").symlink_to(wheelhouse)
+        # What is in an operator's ~/.ssh/config.
+        options = {"user": "deploy", "ssh_common_args": f"-F {machines[0].ssh_config}"}
+        self.env = {f"ANSIBLE_{'REMOTE_USER' if k == 'user' else k.upper()}": v for k, v in options.items()}
+
+    def fill_in(self) -> None:
+        """Write the hosts' names into the copy of the example inventory."""
+        path = self.folder / "inventory" / "hosts.yml"
+        data = yaml.safe_load(path.read_text())
+        names = [host.ip for host in self.machines]
+        children = data["indexes"]["children"]
+        for group in ("production", "staging"):
+            count = len(children[group]["hosts"])
+            children[group]["hosts"] = dict.fromkeys(names[:count])
+            names = names[count:]
+        assert names == []
+        path.write_text(yaml.safe_dump(data))
+
+    def type(self, line: str, *, events: bool = False) -> Play:
+        """Run a command as it is in the README; `events`: with our callback, so that changes can be read."""
+        more = {"ANSIBLE_STDOUT_CALLBACK": "ppctl.fleet.events"} if events else {}
+        done = subprocess.run(
+            shlex.split(line),
+            cwd=self.folder,
+            env={**env(), **self.env, **more},
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+        return Play(done.returncode, done.stdout + done.stderr)
+
+    def changes(self, line: str) -> list[tuple[str, ...]]:
+        """Run a playbook and return its changes: host, module, and for an index action and target."""
+        play = self.type(line, events=True)
+        assert play.code == 0, play.out[-3000:]
+        found: list[tuple[str, ...]] = []
+        for text in play.out.splitlines():
+            event = json.loads(text) if text.startswith("{") else {}
+            if not event.get("changed"):
+                continue
+            module = event["action"].rpartition(".")[2]
+            parts = [change for part in event["parts"] for change in part.get("changes", [])]
+            details = [
+                (change["action"], change.get("target") or change["user"], change.get("diff", ""))
+                for change in parts
+            ]
+            found += [(event["host"], module, *detail) for detail in details or [()]]
+        return sorted(found)
+
+
+@pytest.fixture(scope="module")
+def operator(tmp_path_factory: pytest.TempPathFactory, wheelhouse: Path) -> Iterator[Operator]:
+    hosts.ensure_tools()
+    machines = [*hosts.boot("r1", "r2", "r3"), *hosts.boot("r4", "r5", suite="trixie")]
+    try:
+        yield Operator(tmp_path_factory.mktemp("operator"), machines, wheelhouse)
+    finally:
+        for host in machines:
+            host.destroy()
+
+
+def test_five_bare_hosts_become_healthy_indexes_with_users_in_one_command(operator: Operator) -> None:
+    make, activate, copy, check, run, show, *_daily = commands()
+    assert (make, activate) == (
+        "make fleet",
+        ". .venv/bin/activate",
+    )  # by hand, and by tests/e2e/test_make.py
+    assert operator.type(copy).code == 0
+    operator.fill_in()
+    told = {change[:2] for change in operator.changes(check)}
+    made = {change[:2] for change in operator.changes(run)}
+    assert made == told | {(host.ip, "copy") for host in operator.machines}
+    assert {host for host, _ in told} == {host.ip for host in operator.machines}
+    password = operator.type(show)
+    assert re.fullmatch(r"\S{24}\n", password.out)
+    assert (operator.folder / "passwords" / "ci-bot").stat().st_mode & 0o077 == 0
+
+
+def test_a_second_run_changes_nothing(operator: Operator) -> None:
+    again = operator.type(commands()[4])
+    assert again.code == 0 and set(again.changed().values()) == {0}, again.out[-3000:]
+    assert len(again.changed()) == len(operator.machines)
+
+
+def test_settings_differ_by_group(operator: Operator) -> None:
+    found = [json.loads(host.read("/srv/team/server.json"))["overwrite"] for host in operator.machines]
+    assert found == [False, False, False, True, True]
+
+
+def test_twine_uv_and_pip_use_every_host(operator: Operator, tmp_path: Path) -> None:
+    password = (operator.folder / "passwords" / "ci-bot").read_text().strip()
+    wheel = packages.wheel(tmp_path, "team-demo", "1.0")
+    for host in operator.machines:
+        server = f"{host.ip}:{INDEXES['team']}"
+        login = {"TWINE_USERNAME": "ci-bot", "TWINE_PASSWORD": password}
+        client("twine", "upload", "--repository-url", f"http://{server}/", str(wheel), **login)
+        goal = tmp_path / host.name
+        index = f"http://{server}/simple/"
+        client(
+            "uv", "pip", "install", "--no-cache", "--default-index", index, "--target", str(goal), "team-demo"
+        )
+        assert (goal / "team_demo.py").exists()
+        options = ("--no-cache-dir", "--trusted-host", host.ip, "--index-url", index)
+        client("pip", "download", *options, "--dest", str(goal / "pip"), "team-demo")
+        assert (goal / "pip" / wheel.name).read_bytes() == wheel.read_bytes()
+        # Nobody reads the other index without a login.
+        asked = subprocess.run(
+            [
+                "curl",
+                "-s",
+                "-o",
+                os.devnull,
+                "-w",
+                "%{http_code}",
+                f"http://{host.ip}:{INDEXES['internal']}/simple/",
+            ],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert asked.stdout == "401"
+
+
+def client(*argv: str, **more: str) -> None:
+    clean = {key: value for key, value in env().items() if not key.startswith(("PIP_", "UV_"))}
+    environment = {**clean, "PIP_CONFIG_FILE": os.devnull, **more}
+    done = subprocess.run(
+        [sys.executable, "-m", *argv], capture_output=True, text=True, env=environment, check=False
+    )
+    hosts.succeeded(done, " ".join(argv))
+
+
+def test_the_password_is_on_no_host(operator: Operator) -> None:
+    password = (operator.folder / "passwords" / "ci-bot").read_text().strip()
+    for host in operator.machines:
+        places = "/etc /opt /srv /tmp /var /home /root /run"
+        found = host.run("sh", "-c", f"grep -rl {password} {places} 2>/dev/null || true").stdout
+        assert found == "", host.name
+        assert password not in host.run("journalctl", "--no-pager", "--output=cat").stdout
+
+
+def test_a_dry_run_tells_exactly_how_drift_will_be_mended(operator: Operator) -> None:
+    """Every managed file is edited, deleted or opened by hand; over the hosts each of them is all three."""
+    check, run = commands()[3:5]
+    drifted = {}
+    for number, host in enumerate(operator.machines):
+        host.put(CHECKOUT / "molecule" / "shared" / "drift.py", "/root/drift.py")
+        homes = [f"/srv/{name}" for name in INDEXES]
+        drifted[host.ip] = host.run("python3", "/root/drift.py", str(number), *homes).stdout.split()
+    told = operator.changes(check)
+    for ip, paths in drifted.items():
+        named = {change[3] for change in told if change[0] == ip and len(change) > 3}
+        assert set(paths) <= named, set(paths) - named
+    assert operator.changes(run) == told
+    assert operator.changes(check) == []
