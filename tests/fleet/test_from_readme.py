@@ -198,3 +198,41 @@ def test_a_dry_run_tells_exactly_how_drift_will_be_mended(operator: Operator) ->
         assert set(paths) <= named, set(paths) - named
     assert operator.changes(run) == told
     assert operator.changes(check) == []
+
+
+def test_a_canary_whose_uploads_fail_stops_the_rollout(operator: Operator) -> None:
+    """Every worker of it answers and lists; only the trial with a real package tells that it is not well."""
+    canary, other = operator.machines[:2]
+    packages = "/srv/team/packages"
+    canary.run("mount", "--bind", packages, packages)
+    canary.run("mount", "-o", "remount,bind,ro", packages)
+    before = [other.read(f"/srv/{name}/ppctl.yml") for name in INDEXES]
+    settings = json.dumps({"ppctl_index_settings": {"host": "0.0.0.0", "threads": 5}})
+    line = f"{commands()[4]} --limit {canary.ip}:{other.ip} --extra-vars {shlex.quote(settings)}"
+    failed = operator.type(line)
+    assert failed.failed() == {canary.ip: 1}, failed.out[-3000:]
+    assert "the index does not work" in failed.out
+    assert [other.read(f"/srv/{name}/ppctl.yml") for name in INDEXES] == before
+    canary.run("umount", packages)
+    healed = operator.type(line)
+    assert healed.code == 0 and set(healed.failed().values()) == {0}, healed.out[-3000:]
+    assert '"threads": 5' in other.read("/srv/team/server.json")
+
+
+def test_a_new_password_in_the_vault_changes_the_hash_once(operator: Operator) -> None:
+    host = operator.machines[0]
+    (operator.folder / "vault-password").write_text("opens the vault")
+    vault = operator.folder / "inventory/group_vars/indexes/vault.yml"
+    vault.write_text("vault_ci_bot: Quokka-9-in-a-vault\n")
+    assert operator.type(f"ansible-vault encrypt --vault-password-file vault-password {vault}").code == 0
+    assert "Quokka" not in vault.read_text()
+    line = f"{commands()[4]} --vault-password-file vault-password --tags users --limit {host.ip} --diff"
+    first = operator.type(line)
+    assert first.changed() == {host.ip: 1} and "passwd ci-bot" in first.out, first.out[-3000:]
+    assert "Quokka" not in first.out
+    stored = host.read("/srv/team/htpasswd")
+    assert operator.type(line).changed() == {host.ip: 0}
+    assert host.read("/srv/team/htpasswd") == stored
+    login = {"TWINE_USERNAME": "ci-bot", "TWINE_PASSWORD": "Quokka-9-in-a-vault"}
+    wheel = packages.wheel(operator.folder, "team-demo", "2.0")
+    client("twine", "upload", "--repository-url", f"http://{host.ip}:{INDEXES['team']}/", str(wheel), **login)

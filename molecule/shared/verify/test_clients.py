@@ -12,7 +12,8 @@ from urllib.parse import quote
 import pytest
 from test_indexes import indexes, testinfra_hosts
 
-from ppctl.wheelhouse import own_wheel
+sys.path.append(os.environ["MOLECULE_PROJECT_DIRECTORY"])
+from tests.e2e import packages  # noqa: E402
 
 __all__ = ["testinfra_hosts"]
 
@@ -29,7 +30,7 @@ def run(*argv: str, **more: str) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return own_wheel(tmp_path_factory.mktemp("wheel"))
+    return packages.wheel(tmp_path_factory.mktemp("wheel"), "team-demo", "1.0")
 
 
 def test_twine_uploads_and_uv_and_pip_install(host: Any, wheel: Path, tmp_path: Path) -> None:
@@ -41,14 +42,12 @@ def test_twine_uploads_and_uv_and_pip_install(host: Any, wheel: Path, tmp_path: 
         )
         server = f"{variables['ansible_host']}:{index['settings']['port']}"
         login = {"TWINE_USERNAME": user["name"], "TWINE_PASSWORD": user["password"]}
-        run(
-            "twine", "upload", "--skip-existing", "--repository-url", f"http://{server}/", str(wheel), **login
-        )
+        run("twine", "upload", "--repository-url", f"http://{server}/", str(wheel), **login)
         url = f"http://{user['name']}:{quote(user['password'])}@{server}/simple/"
-        goal = ("--no-deps", "--target", str(tmp_path / f"uv-{index['name']}"), "ppctl")
+        goal = ("--no-deps", "--target", str(tmp_path / f"uv-{index['name']}"), "team-demo")
         run("uv", "pip", "install", "--no-cache", "--default-index", url, *goal)
-        assert (tmp_path / f"uv-{index['name']}" / "ppctl" / "__init__.py").exists()
+        assert (tmp_path / f"uv-{index['name']}" / "team_demo.py").exists()
         trusted = ("--trusted-host", variables["ansible_host"], "--disable-pip-version-check")
         run("pip", "download", "--no-deps", "--no-cache-dir", "-d", str(tmp_path / index["name"]), *trusted,
-            "--index-url", url, "ppctl")  # fmt: skip
+            "--index-url", url, "team-demo")  # fmt: skip
         assert (tmp_path / index["name"] / wheel.name).read_bytes() == wheel.read_bytes()
