@@ -13,7 +13,7 @@ import pytest
 from test_indexes import indexes, testinfra_hosts
 
 sys.path.append(os.environ["MOLECULE_PROJECT_DIRECTORY"])
-from tests.e2e import packages  # noqa: E402
+from tests.e2e import packages
 
 __all__ = ["testinfra_hosts"]
 
