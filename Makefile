@@ -22,8 +22,8 @@ help:
 	@echo "make lock    resolve the versions that a release holds anew"
 
 up: $(VENV)/.ppctl
-	@$(BIN)/ppctl init --quiet --keep $(if $(PORT),--port $(PORT))
-	@$(BIN)/ppctl up --first-user $(NAME)
+	@$(BIN)/ppctl init --quiet --keep $(if $(PORT),--port "$(PORT)")
+	@$(BIN)/ppctl up --first-user "$(NAME)"
 
 down: $(VENV)/.ppctl
 	@$(BIN)/ppctl down
