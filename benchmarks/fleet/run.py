@@ -34,15 +34,16 @@ TEXT = """
 Booted Debian hosts without internet, on this machine, so its cores do the work of the controller and of all
 hosts. On every host each contender makes an index of its own, with the same files, units, packages and user:
 
-- ppctl: `ppctl up --on all`, `ppctl adduser --on all`, `ppctl status --on all`, as they come: `up` with its canary,
-  then ten hosts at a time.
-- native Ansible: a play of 14 tasks (`benchmarks/fleet/recipe/native.yml`: `file`, `template`, `systemd_service`
-  and so on), and plays of one task for the user and for the status. Pipelining, no facts, all hosts at once.
+- ppctl: `ppctl up --on all`, `ppctl adduser --on all`, `ppctl status --on all`, as they come: `up` with its
+  canary, then ten hosts at a time.
+- native Ansible: a play of 14 tasks (`benchmarks/fleet/recipe/native.yml`: `file`, `template` and so on), and
+  plays of one task for the user and for the status. Pipelining, no facts, all hosts at once.
 - pyinfra: the same as a deploy (`benchmarks/fleet/recipe/deploy.py`), all hosts at once.
 
-Seconds of one command on the controller. Unchanged converge, adduser and status: the median of several, in turns,
-so that a busy machine slows all of them down. The others' status is one request for a page; ppctl asks every
-worker, the manager and the disk. Its first converge also installs ppctl, and tries each index with a real package.
+Seconds of one command on the controller. Unchanged converge, adduser and status: the median of several, in
+turns, so that a busy machine slows all of them down. The others' status is one request for a page; ppctl asks
+every worker, the manager and the disk. Its first converge also installs ppctl, and tries each index with a
+real package.
 """
 Times = dict[tuple[str, str], float]
 """Seconds, for what and contender."""
