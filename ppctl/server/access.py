@@ -38,8 +38,11 @@ class Access:
         """Return whether everybody may do it."""
         return action not in self._login
 
-    def refuse(self, environ: dict[str, Any], action: str) -> Answer | None:
-        """Return the answer to a request that must not `list` or `download`; None when it may."""
+    def refuse(self, environ: dict[str, Any], action: str, *, wait: bool = True) -> Answer | None:
+        """Return the answer to a request that must not `list` or `download`; None when it may.
+
+        Raises MustWait when that is not known at once, unless it may be waited for.
+        """
         if action not in self._login:
             return None
         login = parse_auth(environ.get("HTTP_AUTHORIZATION", ""))
@@ -47,18 +50,20 @@ class Access:
             return plain(401, "A login is needed", CHALLENGE)
         user, password = login
         try:
-            self.authorise(environ, user, password, action)
+            self.authorise(environ, user, password, action, wait=wait)
         except Refusal as e:
             return plain(e.status, str(e), *([CHALLENGE] if e.status == 401 else []))
         return None
 
-    def authorise(self, environ: dict[str, Any], user: str, password: str, action: str) -> None:
+    def authorise(
+        self, environ: dict[str, Any], user: str, password: str, action: str, *, wait: bool = True
+    ) -> None:
         """Note in `environ` who the request comes from. Raises Refusal: 401, or 403 without permission.
 
         401 and a challenge for a wrong login (RFC 9110, section 15.5.2): 403 means something else to clients:
         uv gives up on the index, pip does not ask for another password.
         """
-        identity = self._accounts.identify(user, password)
+        identity = self._accounts.identify(user, password, wait=wait)
         if identity is None:
             is_token = user == TOKEN_USER
             raise Refusal(

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ppctl.server import permissions
+from ppctl.server.answers import MustWait
 from ppctl.server.auth import Users
 from ppctl.server.followed import Followed
 from ppctl.server.permissions import TOKEN_USER, Identity, Permissions, Rights, Token
@@ -25,7 +26,10 @@ _Index = tuple[Permissions, dict[str, Token]]
 
 
 class Accounts:
-    """The users, their permissions and their tokens. Safe to use from many threads; never raises."""
+    """The users, their permissions and their tokens. Safe to use from many threads.
+
+    Raises nothing but MustWait, and that only with `wait=False`.
+    """
 
     def __init__(
         self, users: Users, file: Path, run: Path, *, clock: Callable[[], float] = time.time
@@ -37,33 +41,33 @@ class Accounts:
         self._noted: dict[str, float] = {}
         self._complained = False
 
-    def identify(self, user: str, password: str) -> Identity | None:
+    def identify(self, user: str, password: str, *, wait: bool = True) -> Identity | None:
         """Return who this login is; None for a wrong one.
 
         If the permissions cannot be read nobody may do anything that needs a login.
         """
         if user == TOKEN_USER:
-            return self._by_token(password)
-        if not self._users.check(user, password):
+            return self._by_token(password, wait=wait)
+        if not self._users.check(user, password, wait=wait):
             return None
-        found = self._permissions()
+        found = self._permissions(wait=wait)
         return Identity(user, found[0].of(user) if found else Rights())
 
-    def _by_token(self, secret: str) -> Identity | None:
-        found = self._permissions()
+    def _by_token(self, secret: str, *, wait: bool) -> Identity | None:
+        found = self._permissions(wait=wait)
         # The digest is looked up, not compared: how long that takes says nothing about the token.
         token = found[1].get(permissions.digest(secret)) if found else None
         if found is None or token is None:
             return None
-        if token.has_expired(self._clock()) or not self._users.is_active(token.user):
+        if token.has_expired(self._clock()) or not self._users.is_active(token.user, wait=wait):
             return None
-        self._note_use(token)
+        self._note_use(token, wait=wait)
         return Identity(token.user, found[0].of(token.user), token)
 
-    def _permissions(self) -> _Index | None:
+    def _permissions(self, *, wait: bool) -> _Index | None:
         """Return the permissions and the tokens by digest; None when they cannot be read."""
         try:
-            found = self._file.get()
+            found = self._file.get(wait=wait)
         except FileNotFoundError:
             return Permissions(), {}
         except (OSError, ValueError) as e:
@@ -74,11 +78,13 @@ class Accounts:
         self._complained = False
         return found
 
-    def _note_use(self, token: Token) -> None:
+    def _note_use(self, token: Token, *, wait: bool) -> None:
         """Leave the time as that of a file: no more than one write a minute, none of them together."""
         now = self._clock()
         if abs(now - self._noted.get(token.digest, 0.0)) < _NOTE_USE_SECONDS:
             return
+        if not wait:
+            raise MustWait
         self._noted[token.digest] = now
         with contextlib.suppress(OSError):
             self._uses.mkdir(mode=0o750, exist_ok=True)

@@ -24,6 +24,10 @@ class Answer(NamedTuple):
     content: Iterable[bytes]
 
 
+class MustWait(Exception):
+    """The answer is not at hand: it takes a thread, since something has to be computed or waited for."""
+
+
 class BadRange(ValueError):
     """The client asks for a part that the file does not have."""
 

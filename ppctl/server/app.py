@@ -50,7 +50,7 @@ def create_application(config: ServerConfig, worker: WorkerInfo) -> Front:
         access,
         elsewhere=Upstream(config.upstream, config.upstream_url, config.private, known),
     )
-    front = Front(routes, config, lambda: {**description, **describe_process()})
+    front = Front(routes, config, lambda: {**description, **describe_process()}, routes.at_once)
     watcher = Watcher(catalogue, config.run / f"watch-{store.VERSION}.lock")
     front.on_start += [catalogue.open, lambda: known.begin(catalogue.projects()), watcher.start]
     front.on_stop.append(watcher.stop)

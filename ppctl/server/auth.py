@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ppctl.server import htpasswd
+from ppctl.server.answers import MustWait
 from ppctl.server.followed import Followed
 
 log = logging.getLogger("ppctl.server.auth")
@@ -26,7 +27,11 @@ _DEFAULT_COST = "12"
 
 
 class Users:
-    """The users of an index. Safe to use from many threads; `check` never raises."""
+    """The users of an index. Safe to use from many threads.
+
+    With `wait=False` a method raises MustWait rather than compute a hash or read the file. It raises nothing
+    else.
+    """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
@@ -34,20 +39,24 @@ class Users:
         self._logins = Logins(clock=clock)
         self._stripes = [threading.Lock() for _ in range(_STRIPES)]
 
-    def check(self, user: str, password: str) -> bool:
+    def check(self, user: str, password: str, *, wait: bool = True) -> bool:
         """Return whether `user` may log in with `password`, by the file as it is now.
 
         A name that is unknown or disabled costs as much time as a wrong password, so that names cannot be
         found out by measuring.
         """
-        entries = self._file.entries()
+        entries = self._file.entries(wait=wait)
         line = entries.get(user)
         if line is None or line.disabled:
+            if not wait:
+                raise MustWait
             htpasswd.verify(password, self._file.decoy())
             return False
         key = self._logins.key(user, password, line.hash)
         if self._logins.has(key):
             return True
+        if not wait:
+            raise MustWait
         # A client's first requests come together: one computes the hash (0.2 s), the others wait for it.
         with self._stripes[key[0] % _STRIPES]:
             if self._logins.has(key):
@@ -57,9 +66,9 @@ class Users:
             self._logins.add(key)
             return True
 
-    def is_active(self, user: str) -> bool:
+    def is_active(self, user: str, *, wait: bool = True) -> bool:
         """Return whether there is such a user, and not disabled."""
-        line = self._file.entries().get(user)
+        line = self._file.entries(wait=wait).get(user)
         return line is not None and not line.disabled
 
 
@@ -119,17 +128,17 @@ class _File:
         self._followed = Followed(path, _parse)
         self._complained = False
 
-    def entries(self) -> Mapping[str, htpasswd.Line]:
+    def entries(self, *, wait: bool = True) -> Mapping[str, htpasswd.Line]:
         """Return each user's line. Nobody's when the file is missing or cannot be read."""
-        return self._get()[0]
+        return self._get(wait=wait)[0]
 
     def decoy(self) -> str:
         """Return a hash that nothing matches and that costs what this file's hashes cost."""
         return self._get()[1]
 
-    def _get(self) -> tuple[Mapping[str, htpasswd.Line], str]:
+    def _get(self, *, wait: bool = True) -> tuple[Mapping[str, htpasswd.Line], str]:
         try:
-            found = self._followed.get()
+            found = self._followed.get(wait=wait)
         except OSError as e:
             if not self._complained:
                 log.warning("nobody can log in: %s: %s", self._followed.path, e.strerror)

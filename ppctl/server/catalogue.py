@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from ppctl.server import changes, metadata, names, store
+from ppctl.server.answers import MustWait
 from ppctl.server.changes import Entry
 from ppctl.server.scan import Stamp
 from ppctl.server.store import Identity, Store
@@ -62,6 +63,7 @@ class Catalogue:
     It is opened, or made, when it is first used: not before a fork. A broken one is replaced without the
     caller noticing. Every method may raise sqlite3.Error or OSError when the disk is full or does not answer.
     `remember` is told the names of projects before they come and before they go.
+    `wait=False` is for the event loop, and for no other thread: it waits for none, but raises MustWait.
     """
 
     def __init__(
@@ -78,14 +80,14 @@ class Catalogue:
         """Open the catalogue now; makes it when there is none."""
         self._current()
 
-    def version(self) -> Version:
-        """Return a value that is another one whenever anything has been committed since."""
+    def version(self, *, wait: bool = True) -> Version:
+        """Return a value that is another one whenever anything has been committed since.
 
-        def ask(used: Store) -> Version:
-            found: int = used.reader.execute("PRAGMA data_version").fetchone()[0]
-            return used.identity, found
-
-        return self._reading(ask)
+        What has been asked with `wait=False` cannot be compared with what has been asked without.
+        """
+        if wait:
+            return self._reading(lambda used: _version(used, used.reader))
+        return self._at_once(lambda used: _version(used, used.quick))
 
     def change_of(self, project: str) -> int | None:
         """Return the number of a project's last change; None when it has no files."""
@@ -106,19 +108,20 @@ class Catalogue:
         query = f"SELECT {_FILE} FROM files WHERE project = ? ORDER BY sort, path"  # noqa: S608
         return [File(*row) for row in self._all(query, project)]
 
-    def file(self, path: str) -> File | None:
+    def file(self, path: str, *, wait: bool = True) -> File | None:
         """Return the file at a path relative to the packages; None when it is not known."""
-        row = self._one(f"SELECT {_FILE} FROM files WHERE path = ?", path)  # noqa: S608
+        query = f"SELECT {_FILE} FROM files WHERE path = ?"  # noqa: S608
+        row = self._one(query, path, wait=wait)
         return File(*row) if row else None
 
     def has_name(self, name: str) -> bool:
         """Return whether there is a file of this name, in whatever directory."""
         return self._one("SELECT 1 FROM files WHERE name = ?", name) is not None
 
-    def metadata(self, path: str) -> bytes | None:
+    def metadata(self, path: str, *, wait: bool = True) -> bytes | None:
         """Return the metadata of a file, gzipped; None when there is none."""
         query = "SELECT gzipped FROM metadata JOIN files USING (id) WHERE path = ?"
-        found = self._one(query, path)
+        found = self._one(query, path, wait=wait)
         return found[0] if found else None
 
     def count(self) -> int:
@@ -211,6 +214,15 @@ class Catalogue:
                     raise
                 broken = used
 
+    def _at_once(self, work: Callable[[Store], T]) -> T:
+        used = self._store
+        if used is None or not _is_same(used, self._name):
+            raise MustWait
+        try:
+            return work(used)
+        except sqlite3.Error as e:
+            raise MustWait from e
+
     def _writing(self, work: changes.Work) -> None:
         broken = None
         while True:
@@ -230,8 +242,15 @@ class Catalogue:
     def _all(self, query: str, *values: object) -> list[Any]:
         return self._reading(lambda used: used.reader.execute(query, values).fetchall())
 
-    def _one(self, query: str, *values: object) -> Any:
-        return self._reading(lambda used: used.reader.execute(query, values).fetchone())
+    def _one(self, query: str, *values: object, wait: bool = True) -> Any:
+        if wait:
+            return self._reading(lambda used: used.reader.execute(query, values).fetchone())
+        return self._at_once(lambda used: used.quick.execute(query, values).fetchone())
+
+
+def _version(used: Store, asked: sqlite3.Connection) -> Version:
+    found: int = asked.execute("PRAGMA data_version").fetchone()[0]
+    return used.identity, found
 
 
 def _is_same(used: Store, path: str) -> bool:

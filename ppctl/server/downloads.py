@@ -17,8 +17,19 @@ from typing import Any
 import pypiserver.core  # noqa: F401
 
 from ppctl.server import names, scan
-from ppctl.server.answers import Answer, BadRange, Header, http_date, is_other, is_unchanged, part, plain
+from ppctl.server.answers import (
+    Answer,
+    BadRange,
+    Header,
+    MustWait,
+    http_date,
+    is_other,
+    is_unchanged,
+    part,
+    plain,
+)
 from ppctl.server.catalogue import Catalogue, File
+from ppctl.server.moment import Once
 
 METADATA_ENDING = ".metadata"
 MAX_AGE = 365 * 24 * 3600
@@ -26,6 +37,7 @@ MAX_AGE = 365 * 24 * 3600
 # Up to this size, reading a file costs less than setting up sendfile.
 _READ_AT_ONCE = 1 << 16
 _BLOCK = 1 << 16
+_FILES_AT_HAND = 1024
 
 
 class Downloads:
@@ -37,12 +49,20 @@ class Downloads:
         who = "private" if private else "public"
         self._always = f"{who}, max-age={MAX_AGE}, immutable" if immutable else f"{who}, no-cache"
         self._not_yet = f"{who}, no-cache"
+        self._version = Once(lambda: catalogue.version(wait=False))
+        self._files: dict[str, File | None] = {}
+        self._files_seen: object = None
 
-    def answer(self, environ: dict[str, Any], path: str, *, zipped: bool) -> Answer:
-        """Return the answer to a request for the file, or for the metadata, at a path below `/packages/`."""
-        file = self._catalogue.file(path)
+    def answer(self, environ: dict[str, Any], path: str, *, zipped: bool, wait: bool = True) -> Answer:
+        """Return the answer to a request for the file, or for the metadata, at a path below `/packages/`.
+
+        Raises MustWait unless it is at hand or may be waited for: a small file that is known and in memory.
+        """
+        file = self._catalogue.file(path) if wait else self._file_at_once(path)
         if file is None and path.endswith(METADATA_ENDING):
-            return self._metadata(environ, path.removesuffix(METADATA_ENDING), zipped=zipped)
+            return self._metadata(environ, path.removesuffix(METADATA_ENDING), zipped=zipped, wait=wait)
+        if not wait and (file is None or file.size > _READ_AT_ONCE):
+            raise MustWait
         if file is None and not self._may_be_served(path):
             return _not_found(path)
         try:
@@ -52,18 +72,26 @@ class Downloads:
             return plain(403, "You do not have permission to access this file.")
         except (OSError, ValueError):
             return _not_found(path)
-        opened = io.FileIO(descriptor, "rb")
+        taken = False
         try:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 return _not_found(path)
-            taken, answer = self._file(environ, opened, found, file, path)
-        except BaseException:
-            opened.close()
-            raise
-        if not taken:
-            opened.close()
+            taken, answer = self._file(environ, descriptor, found, file, path, wait=wait)
+        finally:
+            if not taken:
+                os.close(descriptor)
         return answer
+
+    def _file_at_once(self, path: str) -> File | None:
+        """Return what the catalogue knows about a path, which is remembered until it changes."""
+        seen = self._version.get()
+        if seen != self._files_seen or len(self._files) >= _FILES_AT_HAND:
+            self._files.clear()
+            self._files_seen = seen
+        if path not in self._files:
+            self._files[path] = self._catalogue.file(path, wait=False)
+        return self._files[path]
 
     def _may_be_served(self, path: str) -> bool:
         """Return whether a file that is not known yet would be listed: copied in a moment ago."""
@@ -76,10 +104,12 @@ class Downloads:
     def _file(
         self,
         environ: dict[str, Any],
-        opened: io.FileIO,
+        descriptor: int,
         found: os.stat_result,
         file: File | None,
         path: str,
+        *,
+        wait: bool,
     ) -> tuple[bool, Answer]:
         """Return whether the answer goes on using the open file, and the answer."""
         # Changed by hand a moment ago: its hash is not known yet, and it is kept by nobody.
@@ -113,14 +143,17 @@ class Downloads:
         if environ["REQUEST_METHOD"] == "HEAD":
             return False, Answer(status, headers, [])
         if length <= _READ_AT_ONCE:
-            return False, Answer(status, headers, [os.pread(opened.fileno(), length, first)])
+            return False, Answer(status, headers, [_read(descriptor, length, first, wait=wait)])
+        if not wait:
+            raise MustWait
+        opened = io.FileIO(descriptor, "rb")
         opened.seek(first)
         return True, Answer(status, headers, _sent(environ, opened, length))
 
-    def _metadata(self, environ: dict[str, Any], path: str, *, zipped: bool) -> Answer:
+    def _metadata(self, environ: dict[str, Any], path: str, *, zipped: bool, wait: bool) -> Answer:
         """Answer with the core metadata of a file (PEP 658, PEP 714)."""
-        file = self._catalogue.file(path)
-        body = self._catalogue.metadata(path) if file else None
+        file = self._catalogue.file(path) if wait else self._file_at_once(path)
+        body = self._catalogue.metadata(path, wait=wait) if file else None
         if file is None or body is None:
             return _not_found(path + METADATA_ENDING)
         etag = f'"{file.metadata_sha256}{"-gz" if zipped else ""}"'
@@ -136,6 +169,20 @@ class Downloads:
         if zipped:
             headers.append(("Content-Encoding", "gzip"))
         return Answer("200 OK", headers, [content])
+
+
+def _read(descriptor: int, length: int, first: int, *, wait: bool) -> bytes:
+    """Return a part of a file. Raises MustWait when it is not in memory, unless it may be waited for."""
+    if wait:
+        return os.pread(descriptor, length, first)
+    buffer = bytearray(length)
+    try:
+        count = os.preadv(descriptor, [buffer], first, os.RWF_NOWAIT)  # preadv2(2)
+    except OSError as e:  # not in memory, or a file system that cannot tell
+        raise MustWait from e
+    if count != length:
+        raise MustWait
+    return bytes(buffer)
 
 
 def _sent(environ: dict[str, Any], opened: io.FileIO, length: int) -> Iterable[bytes]:

@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from ppctl.server.answers import MustWait
+from ppctl.server.moment import Once
+
 T = TypeVar("T")
 
 _FileId = tuple[int, int, int, int]
@@ -22,24 +25,36 @@ class Followed(Generic[T]):
         self._name = str(path)  # asked about in every request
         self._parse = parse
         self._lock = threading.Lock()
-        self._id: _FileId | None = None
-        self._found: T
+        # What it was when it was read, and what it said; None: it may have changed meanwhile.
+        self._known: tuple[_FileId, T] | None = None
+        self._id_at_once = Once(self._look)
 
-    def get(self) -> T:
-        """Return what the file says now. Raises OSError, and ValueError when it makes no sense."""
-        if self._id is None or _file_id(os.stat(self._name)) != self._id:
-            self._read()
-        return self._found
+    def get(self, *, wait: bool = True) -> T:
+        """Return what the file says now. Raises OSError, and ValueError when it makes no sense.
 
-    def _read(self) -> None:
+        `wait=False` is for the event loop: it raises MustWait when the file has to be read.
+        """
+        seen = self._look() if wait else self._id_at_once.get()
+        known = self._known
+        if known is not None and known[0] == seen:
+            return known[1]
+        if not wait:
+            raise MustWait
+        return self._read()
+
+    def _look(self) -> _FileId:
+        return _file_id(os.stat(self._name))
+
+    def _read(self) -> T:
         with self._lock, open(self._name, "rb") as file:
-            self._id = None
+            self._known = None
             found = os.fstat(file.fileno())
-            self._found = self._parse(file.read())
+            said = self._parse(file.read())
             # Times are only as fine as the kernel's clock ticks: a file that has just been written may be
             # written once more without looking any different. So it is read again until it has settled.
             if abs(time.time() - max(found.st_mtime, found.st_ctime)) > 1:
-                self._id = _file_id(found)
+                self._known = _file_id(found), said
+            return said
 
 
 def _file_id(found: os.stat_result) -> _FileId:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ppctl.server.access import bearer_as_basic
+from ppctl.server.answers import Answer
 from ppctl.server.backend import NameRefused
 from ppctl.server.body import BadBody, Body, TooSlow, guard, then_drain
 from ppctl.server.config import ServerConfig
@@ -28,6 +29,7 @@ Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 Control = Callable[[Environ], tuple[int, Any]]
+AtOnce = Callable[[Environ], "Answer | None"]
 
 # No file's name has these, and no header may: pypiserver's redirects would be errors.
 _NOWHERE = frozenset("\0\r\n")
@@ -43,12 +45,20 @@ _STATUS = {
 
 
 class Front:
-    """A WSGI application (PEP 3333) around pypiserver's; `describe` returns what the worker says it is."""
+    """A WSGI application (PEP 3333) around pypiserver's; `describe` returns what the worker says it is.
+
+    `at_once` answers what needs no waiting (see `Front.at_once`).
+    """
 
     def __init__(
-        self, application: Application, config: ServerConfig, describe: Callable[[], dict[str, Any]]
+        self,
+        application: Application,
+        config: ServerConfig,
+        describe: Callable[[], dict[str, Any]],
+        at_once: AtOnce | None = None,
     ) -> None:
         self._application = application
+        self._at_once = at_once
         self._prefix = config.url_prefix
         self._trusted = Proxies(config.trusted_proxies)
         self._describe = describe
@@ -78,9 +88,7 @@ class Front:
             return _plain(start_response, 400, "Bad request: the header Host is missing or wrong")
         if not _NOWHERE.isdisjoint(environ["PATH_INFO"]):
             return _plain(start_response, 404, "Not Found")
-        look_through(environ, self._trusted, is_local=is_local)
-        _split_prefix(environ, self._prefix)
-        bearer_as_basic(environ)
+        self._prepare(environ, is_local=is_local)
         body: Body | None = None
         try:
             body = guard(environ)
@@ -91,6 +99,26 @@ class Front:
         if body is not None and not body.finished:
             return then_drain(body, content)
         return content
+
+    def at_once(self, environ: Environ) -> Answer | None:
+        """Return the answer to a GET or HEAD over TCP if it is at hand; never raises.
+
+        None: it has to be asked for in a thread, by calling this application.
+        """
+        is_control = environ["PATH_INFO"].startswith(CONTROL_PREFIX)
+        if self._at_once is None or is_control or not has_valid_host(environ):
+            return None
+        self._prepare(environ, is_local=False)
+        _shorten_agent(environ)
+        try:
+            return self._at_once(environ)
+        except Exception:  # MustWait; and a fault is met again in the thread, which explains it
+            return None
+
+    def _prepare(self, environ: Environ, *, is_local: bool) -> None:
+        look_through(environ, self._trusted, is_local=is_local)
+        _split_prefix(environ, self._prefix)
+        bearer_as_basic(environ)
 
     def _control(self, environ: Environ, start_response: StartResponse, *, is_local: bool) -> Iterable[bytes]:
         answer = self.controls.get(environ["PATH_INFO"])

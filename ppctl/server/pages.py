@@ -12,9 +12,10 @@ from collections.abc import Callable
 from typing import Any
 
 from ppctl.server import simple
-from ppctl.server.answers import Answer, Header, is_unchanged
+from ppctl.server.answers import Answer, Header, MustWait, is_unchanged
 from ppctl.server.catalogue import Catalogue
 from ppctl.server.marks import MarksFile
+from ppctl.server.moment import Once
 from ppctl.server.negotiate import Format
 
 MAX_BYTES = 12 << 20
@@ -31,13 +32,17 @@ INDEX = ""
 
 
 class Page:
-    """A rendered page. `change` is what it was made of, `seen` when it was last found to be current."""
+    """A rendered page. `change` is what it was made of, `seen` when it was last found to be current.
 
-    __slots__ = ("_content", "_digest", "change", "gzipped", "seen")
+    `seen_at_once`: the same as the event loop counts.
+    """
+
+    __slots__ = ("_content", "_digest", "change", "gzipped", "seen", "seen_at_once")
 
     def __init__(self, content: bytes, change: object, seen: object) -> None:
         self.change = change
         self.seen = seen
+        self.seen_at_once: object = None
         # Most clients want it compressed; and this is what is left when memory is scarce.
         self.gzipped = gzip.compress(content, 1 if len(content) >= _FAST_GZIP_FROM else 6, mtime=0)
         self._content: bytes | None = content
@@ -79,19 +84,41 @@ class Pages:
         self._lock = threading.Lock()
         self._pages: OrderedDict[Key, Page] = OrderedDict()
         self._whole: OrderedDict[Key, Page] = OrderedDict()
+        self._round = Once(lambda: (catalogue.version(wait=False), marks.version()))
+        self._at_once: object = None
         self.rendered = 0
 
-    def get(self, project: str, *, is_json: bool) -> Page | None:
-        """Return the page of a project, or of all (INDEX), as of now; None when there is no such project."""
-        seen = (self._catalogue.version(), self._marks.version())
+    def get(self, project: str, *, is_json: bool, wait: bool = True) -> Page | None:
+        """Return the page of a project, or of all (INDEX), as of now; None when there is no such project.
+
+        `wait=False` is for the event loop: it raises MustWait when the page is not at hand.
+        """
         key = (project, is_json)
+        if not wait:
+            return self._get_at_once(key)
+        # Asked before anything else: whatever is found now is at least as new.
+        at_once = self._at_once
+        seen = (self._catalogue.version(), self._marks.version())
         page = self._pages.get(key)
-        if page is not None and page.seen == seen:
-            with contextlib.suppress(KeyError):  # dropped by another thread just now
-                self._pages.move_to_end(key)
-            return page
-        with self._lock:
-            return self._refresh(key, seen)
+        if page is None or page.seen != seen:
+            with self._lock:
+                page = self._refresh(key, seen)
+        if page is not None:
+            page.seen_at_once = at_once
+            self._used(key)
+        return page
+
+    def _get_at_once(self, key: Key) -> Page:
+        self._at_once = seen = self._round.get()
+        page = self._pages.get(key)
+        if page is None or page.seen_at_once != seen:
+            raise MustWait
+        self._used(key)
+        return page
+
+    def _used(self, key: Key) -> None:
+        with contextlib.suppress(KeyError):  # dropped by another thread just now
+            self._pages.move_to_end(key)
 
     def render(self, project: str, *, is_json: bool, base: str) -> Page | None:
         """Return a page for an index that is mounted elsewhere, which is not kept."""

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs
 
 from ppctl.server import negotiate, pages, simple, upstream
 from ppctl.server.access import Access
-from ppctl.server.answers import Answer, Header, plain
+from ppctl.server.answers import Answer, Header, MustWait, plain
 from ppctl.server.catalogue import Catalogue
 from ppctl.server.downloads import Downloads
 from ppctl.server.names import normalize
@@ -56,31 +56,36 @@ class Routes:
         start_response(found.status, found.headers)
         return found.content
 
-    def _answer(self, environ: Environ) -> Answer | None:
+    def at_once(self, environ: Environ) -> Answer | None:
+        """Return the answer to a GET or HEAD if it is at hand; raises MustWait, or returns None, if not."""
+        return self._answer(environ, wait=False)
+
+    def _answer(self, environ: Environ, *, wait: bool = True) -> Answer | None:
         path: str = environ["PATH_INFO"]
         if path.startswith(_SIMPLE):
-            return self._simple(environ, _text(path[len(_SIMPLE) :]))
+            return self._simple(environ, _text(path[len(_SIMPLE) :]), wait=wait)
         if path == _PACKAGES:
-            return self._access.refuse(environ, "list") or self._list(environ)
+            return self._access.refuse(environ, "list", wait=wait) or self._list(environ, wait=wait)
         if path.startswith(_PACKAGES):
-            refused = self._access.refuse(environ, "download")
+            refused = self._access.refuse(environ, "download", wait=wait)
             return refused or self._downloads.answer(
-                environ, _text(path[len(_PACKAGES) :]), zipped=_accepts_gzip(environ)
+                environ, _text(path[len(_PACKAGES) :]), zipped=_accepts_gzip(environ), wait=wait
             )
         return None
 
-    def _simple(self, environ: Environ, path: str) -> Answer | None:
+    def _simple(self, environ: Environ, path: str, *, wait: bool) -> Answer | None:
         """Answer with the page of all projects ("") or of one; None for what pypiserver answers."""
         if path and (path[-1] != "/" or path.index("/") != len(path) - 1 or path == "/"):
             return None
-        refused = self._access.refuse(environ, "list")
+        refused = self._access.refuse(environ, "list", wait=wait)
         if refused:
             return refused
         project = path[:-1]
-        if project != normalize(project):
+        # What is at hand has been asked for by this name before.
+        if wait and project != normalize(project):
             return None
         form = _format(environ)
-        page = self._page(environ, project or INDEX, form or Format.HTML)
+        page = self._page(environ, project or INDEX, form or Format.HTML, wait=wait)
         if page is None:
             return self._unknown(environ, project)
         if form is None:
@@ -96,14 +101,18 @@ class Routes:
             return upstream.unknown(project, verdict)
         return self._upstream.redirect(project, environ.get("SERVER_PROTOCOL", ""))
 
-    def _page(self, environ: Environ, project: str, form: Format) -> Page | None:
+    def _page(self, environ: Environ, project: str, form: Format, *, wait: bool) -> Page | None:
         mounted = _mounted(environ)
         if mounted is None:
-            return self._pages.get(project, is_json=form.is_json)
+            return self._pages.get(project, is_json=form.is_json, wait=wait)
+        if not wait:
+            raise MustWait
         return self._pages.render(project, is_json=form.is_json, base=mounted)
 
-    def _list(self, environ: Environ) -> Answer:
+    def _list(self, environ: Environ, *, wait: bool) -> Answer:
         """Answer with the page of all files."""
+        if not wait:
+            raise MustWait
         headers: list[Header] = [("Content-Type", Format.HTML.content_type), ("Cache-Control", "no-cache")]
         if environ["REQUEST_METHOD"] == "HEAD":
             return Answer("200 OK", headers, [])

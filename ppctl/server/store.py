@@ -75,6 +75,8 @@ class Store:
         self.identity = identity(path)
         self.reader = connect(path)
         self.writer = connect(path)
+        # For the event loop alone, which waits for no lock.
+        self.quick = connect(path)
         # Commits never wait for a checkpoint: the watcher makes them.
         self.writer.execute("PRAGMA wal_autocheckpoint = 0")
         self.read_lock = threading.Lock()

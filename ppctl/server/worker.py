@@ -8,6 +8,9 @@ Differences to `gunicorn.workers.gthread.ThreadWorker` (27.0):
   wait behind others although another worker of the index has nothing to do; and if it is killed at the end of
   its patience, those connections are lost.
 - A request gets a thread when its head is complete: until then the event loop gathers it, for a limited time.
+- What is at hand is answered at once, in the event loop: a page that is rendered, a small file. Giving it
+  to a thread and back costs more than all the rest. Nothing there waits for a disk, a password's hash, a
+  lock or the client: what the client does not take at once goes on in a thread.
 - A request whose client is being waited for does not count among the `threads` that work; there may be
   MOST_WAITING of them. Who moves too little is given up (see `ppctl.server.connection`).
 - When there are too many connections, the oldest one that has sent no request, or is idle, makes room.
@@ -25,6 +28,7 @@ import selectors
 import socket
 import time
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -32,6 +36,8 @@ from typing import Any
 from gunicorn import util
 from gunicorn.workers import gthread
 
+from ppctl.server import moment, quick
+from ppctl.server.access_log import AccessLog
 from ppctl.server.connection import ClientSocket, Places
 
 HEAD_SECONDS = 15.0
@@ -50,6 +56,9 @@ MOST_WAITING = 200
 _LONGEST_LINE = 8194
 _TOO_LARGE = (431, "Request Header Fields Too Large", "")
 
+Step = Callable[[Any], object]
+"""What becomes of a connection."""
+
 
 class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
     """The worker class of an index."""
@@ -64,7 +73,9 @@ class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
         self._next_notice = 0.0
         self._control: list[Any] = []
         self._control_pool = ThreadPoolExecutor(max_workers=1)
+        self._writer = quick.Writer()
         super().__init__(*args, **kwargs)
+        self._access_log = AccessLog(self.log, self.cfg.access_log_format)
         self._places = Places(
             self.cfg.threads,
             self.cfg.threads + MOST_WAITING,
@@ -96,6 +107,15 @@ class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
         for listener in self._control:
             self.poller.register(listener, selectors.EVENT_READ, self.accept)
         super().run()
+        self._access_log.write(wait=True)
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Do one round of the event loop."""
+        events = self.poller.select(timeout)
+        moment.begin()
+        for key, _ in events:
+            key.data(key.fileobj)
+        self._access_log.write()
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Start or pause accepting; the UNIX socket never pauses, and is the first to close at the end."""
@@ -126,6 +146,7 @@ class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
         client = ClientSocket(accepted, None if is_own else self._places)
         conn = gthread.TConn(self.cfg, client, address, listener.getsockname())
         conn.init()
+        conn.rest = None
         self._wait_for_head(conn, b"")
 
     def enqueue_req(self, conn: Any) -> None:
@@ -144,6 +165,15 @@ class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
         done = pool.submit(self.handle, conn)
         done.add_done_callback(lambda future: self.method_queue.defer(self.finish_request, conn, future))
 
+    def handle(self, conn: Any) -> Any:
+        """Answer a request, or go on with an answer, in a thread. Returns whether the connection stays."""
+        if conn.rest is None:
+            return super().handle(conn)
+        (data, keep), conn.rest = conn.rest, None
+        conn.sock.setblocking(True)
+        conn.sock.sendall(data)
+        return keep
+
     def finish_request(self, conn: Any, fs: Future[Any]) -> None:
         """Decide what becomes of a connection after an answer, in the event loop."""
         if conn.sock.family != socket.AF_UNIX:
@@ -161,8 +191,11 @@ class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
 
     def _wait_for_head(self, conn: Any, head: bytes) -> None:
         conn.sock.setblocking(False)
-        if self._has_head(conn, head):
-            return
+        conn.head = head
+        step = self._receive(conn) or self._wait
+        step(conn)
+
+    def _wait(self, conn: Any) -> None:
         conn.timeout = time.monotonic() + HEAD_SECONDS
         self.pending_conns.append(conn)
         self._watch(conn, self.on_pending_socket_readable)
@@ -176,39 +209,77 @@ class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
 
     def on_client_socket_readable(self, conn: Any, client: Any) -> None:
         """Read on a connection that was idle: a request begins, or the client has closed."""
-        self.poller.unregister(client)
+        step = self._receive(conn) or self._wait
         self.keepalived_conns.remove(conn)
-        self._wait_for_head(conn, b"")
+        if step == self._keep_alive:
+            conn.set_timeout()
+            self.keepalived_conns.append(conn)  # and it is watched already
+        else:
+            self.poller.unregister(client)
+            step(conn)
 
     def on_pending_socket_readable(self, conn: Any, client: Any) -> None:
         """Read on a connection whose request is not complete."""
-        if self._has_head(conn, conn.head):
+        step = self._receive(conn)
+        if step:
             self.poller.unregister(client)
             self.pending_conns.remove(conn)
+            step(conn)
 
-    def _has_head(self, conn: Any, head: bytes) -> bool:
-        """Return whether a head is complete, or will never be; it has been seen to, then."""
+    def _receive(self, conn: Any) -> Step | None:
+        """Take what has come on a connection. Returns what becomes of it; None: its head is not complete."""
         try:
             more = conn.sock.recv(MOST_HEAD_BYTES)
         except BlockingIOError:
             more = None
         except OSError:
             more = b""
-        conn.head = head + more if more else head
+        conn.head += more or b""
         if _is_ready(conn.head):
-            conn.parser.unreader.unread(conn.head)
-            self.enqueue_req(conn)
-            return True
+            return self._answer_at_once(conn) or self._answer_in_thread
         if more == b"":
-            self._forget(conn)
-            return True
-        if len(conn.head) < MOST_HEAD_BYTES:
-            return False
+            return self._forget
+        return self._refuse_head if len(conn.head) >= MOST_HEAD_BYTES else None
+
+    def _answer_at_once(self, conn: Any) -> Step | None:
+        """Answer a simple request, if that is at hand. Returns what becomes of the connection, or None."""
+        # A worker that stops says so in each answer, and so does one with too many idle connections.
+        is_usual = self.alive and len(self.keepalived_conns) < self.max_keepalived
+        if not is_usual or self._access_log.is_stuck or not isinstance(conn.client, tuple):
+            return None
+        environ = quick.read(conn.head, conn.client[0])
+        answer = self.wsgi.at_once(environ) if environ else None
+        if environ is None or answer is None:
+            return None
+        keep = quick.keeps_alive(environ)
+        head, body = self._writer.head(answer, keep=keep), b"".join(answer.content)
+        if environ["REQUEST_METHOD"] == "HEAD":
+            body = b""
+        self._access_log.add(environ, answer.status, len(body))
+        conn.head = b""
+        return self._send(conn, head + body, keep=keep)
+
+    def _send(self, conn: Any, data: bytes, *, keep: bool) -> Step:
+        try:
+            sent = conn.sock.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            return self._forget
+        if sent < len(data):
+            conn.rest = data[sent:], keep
+            return self.enqueue_req
+        return self._keep_alive if keep else self._close_gently
+
+    def _answer_in_thread(self, conn: Any) -> None:
+        conn.parser.unreader.unread(conn.head)
+        self.enqueue_req(conn)
+
+    def _refuse_head(self, conn: Any) -> None:
         self.log.warning("Invalid request from %s: its head is too long", conn.client)
         with contextlib.suppress(OSError):
             util.write_error(conn.sock, *_TOO_LARGE)
         self._close_gently(conn)
-        return True
 
     def _make_room(self) -> bool:
         """Close the oldest connection that has sent no request, or is idle. Returns whether there was one."""
