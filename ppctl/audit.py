@@ -17,6 +17,7 @@ from typing import NamedTuple
 from ppctl.errors import PpctlError
 from ppctl.host import Host
 from ppctl.index import FILE_MODE, Index
+from ppctl.server import refused
 
 UNREADABLE = "?"
 """The action of an entry that was made from a line ppctl has not written; `detail` is that line."""
@@ -76,8 +77,13 @@ def record(index: Index, host: Host, notes: Sequence[Note], *, failed: bool = Fa
 
 def read(index: Index, host: Host) -> list[Entry]:
     """Return the log, oldest first. Lines that are not ours are kept, with the action `UNREADABLE`."""
-    content = host.read(index.layout.audit_log) or b""
-    return [_parse(line) for line in content.decode("utf-8", "backslashreplace").split("\n") if line.strip()]
+    return _entries(host.read(index.layout.audit_log) or b"")
+
+
+def refused_logins(index: Index, host: Host) -> list[Entry]:
+    """Return the logins that the workers have refused, oldest first; `by` is the address."""
+    names = (refused.OLD_NAME, refused.FILE_NAME)
+    return _entries(b"".join(host.read(index.layout.run / name) or b"" for name in names))
 
 
 def last_changes(entries: Iterable[Entry]) -> dict[str, str]:
@@ -97,6 +103,10 @@ def actor(host: Host, environ: Mapping[str, str]) -> str:
     effective = host.user()
     login = environ.get("SUDO_USER") or environ.get("DOAS_USER") or effective
     return effective if login == effective else f"{login} (as {effective})"
+
+
+def _entries(content: bytes) -> list[Entry]:
+    return [_parse(line) for line in content.decode("utf-8", "backslashreplace").split("\n") if line.strip()]
 
 
 def _parse(line: str) -> Entry:

@@ -185,32 +185,18 @@ def export_users(call: Call) -> int:
 @command(name="copy", short_help="Bring the users of hosts in line with those of one host.")
 @click.option("--from", "source", metavar="HOST", required=True, help="The host whose users are copied.")
 @click.option("--on", "pattern", metavar="PATTERN", required=True, help="The hosts that get them.")
-@click.option("-i", "--inventory", metavar="PATH", multiple=True, help="Ansible's inventory.")
+@click.option("-i", "--inventory", metavar="PATH", default="", help="Ansible's inventory.")
 @click.option("--index", metavar="NAME", default="", help="The index on the hosts.")
-@click.option(
-    "-K", "--ask-become-pass", is_flag=True, help="Ask for sudo's password, for each of the two steps."
-)
-@click.option("--ask-vault-pass", is_flag=True, help="Ask for the vault's password, the same.")
 @click.option("--exclusive", is_flag=True, help="Remove users that HOST has not.")
-def copy_users(
-    call: Call,
-    *,
-    source: str,
-    pattern: str,
-    inventory: tuple[str, ...],
-    index: str,
-    ask_become_pass: bool,
-    ask_vault_pass: bool,
-    exclusive: bool,
-) -> int:
+def copy_users(call: Call, *, source: str, pattern: str, inventory: str, index: str, exclusive: bool) -> int:
     """Copy the users, with their password hashes, from one host to others."""
     from ppctl.commands import fleet
     from ppctl.fleet import Target
 
     home = str(call.asked_home or "")
     return fleet.copy_users(
-        Target(source, inventory, index, home, ask_become_pass, ask_vault_pass),
-        Target(pattern, inventory, index, home, ask_become_pass, ask_vault_pass),
+        Target(source, inventory, index, home),
+        Target(pattern, inventory, index, home),
         call.out,
         exclusive=exclusive,
     )
@@ -224,11 +210,16 @@ list_users.add_command(export_users)  # type: ignore[attr-defined]
 @command(name="audit", fleet=True, short_help="Show who changed which user, and when.")
 @click.option("-n", "--last", type=click.IntRange(min=1), metavar="N", help="Only the last N entries.")
 @click.option("--user", metavar="NAME", help="Only the entries about this user.", shell_complete=user_names)
-def audit(call: Call, last: int | None, user: str | None) -> int:
-    """Show the audit log, oldest first: when, who, what, and which user. It holds no secrets."""
+@click.option("--logins", is_flag=True, help="Show the logins that the workers have refused instead.")
+def audit(call: Call, last: int | None, user: str | None, logins: bool) -> int:
+    """Show the audit log, oldest first: when, who, what, and which user. It holds no secrets.
+
+    With --logins: refused logins; when, from which address, as which user, and why. A name that no user has
+    is `?`, since it may be a password that was typed into the wrong field. The oldest ones are thrown away.
+    """
     from ppctl.commands import users
 
-    return users.show_audit(call.index(), call.host, call.out, last=last, user=user)
+    return users.show_audit(call.index(), call.host, call.out, last=last, user=user, logins=logins)
 
 
 COMMANDS: list[click.Command] = [adduser, passwd, deluser, disable, enable, list_users, audit]

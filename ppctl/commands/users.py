@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -119,7 +118,6 @@ def list_users(index: Index, host: Host, out: Output) -> int:
                     **_data(user),
                     "permissions": to_data(granted[user.name]) if user.name in granted else None,
                     "last_change": changes.get(user.name),
-                    "hash_id": hashlib.sha256(user.hash.encode()).hexdigest()[:12],
                 }
                 for user in found
             ]
@@ -127,9 +125,15 @@ def list_users(index: Index, host: Host, out: Output) -> int:
     )
 
 
-def show_audit(index: Index, host: Host, out: Output, *, last: int | None, user: str | None) -> int:
-    """Show the audit log, oldest first: the `last` entries, only those of `user`. Returns the exit code."""
-    entries = [entry for entry in audit.read(index, host) if user is None or entry.user == user]
+def show_audit(
+    index: Index, host: Host, out: Output, *, last: int | None, user: str | None, logins: bool
+) -> int:
+    """Show the audit log, oldest first: the `last` entries, only those of `user`. Returns the exit code.
+
+    `logins`: the refused logins instead.
+    """
+    found = audit.refused_logins(index, host) if logins else audit.read(index, host)
+    entries = [entry for entry in found if user is None or entry.user == user]
     if last is not None:
         entries = entries[-last:]
     for entry in entries:

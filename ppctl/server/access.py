@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from base64 import b64encode
 from collections.abc import Collection
+from contextlib import nullcontext
 from typing import Any
 
 from pypiserver.bottle_wrapper import parse_auth
 
 from ppctl.server.accounts import Accounts
-from ppctl.server.answers import Answer, plain
+from ppctl.server.answers import Answer, Header, plain
+from ppctl.server.attempts import TooMany
+from ppctl.server.auth import Origin
+from ppctl.server.hashing import Busy
 from ppctl.server.permissions import TOKEN_USER, Identity
 
 CHALLENGE = ("WWW-Authenticate", 'Basic realm="pypi"')
@@ -22,9 +27,10 @@ _BEARER = "bearer "
 class Refusal(Exception):
     """The request must not do what it asks for. `status` is that of HTTP, the message says why."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *headers: Header) -> None:
         super().__init__(message)
         self.status = status
+        self.headers = headers
 
 
 class Access:
@@ -52,7 +58,7 @@ class Access:
         try:
             self.authorise(environ, user, password, action, wait=wait)
         except Refusal as e:
-            return plain(e.status, str(e), *([CHALLENGE] if e.status == 401 else []))
+            return plain(e.status, str(e), *e.headers)
         return None
 
     def authorise(
@@ -61,14 +67,19 @@ class Access:
         """Note in `environ` who the request comes from. Raises Refusal: 401, or 403 without permission.
 
         401 and a challenge for a wrong login (RFC 9110, section 15.5.2): 403 means something else to clients:
-        uv gives up on the index, pip does not ask for another password.
+        uv gives up on the index, pip does not ask for another password. 429 after too many wrong ones, 503
+        when too many come at once, with a time after which pip and uv try again by themselves.
         """
-        identity = self._accounts.identify(user, password, wait=wait)
+        try:
+            identity = self._accounts.identify(user, password, _origin(environ), wait=wait)
+        except TooMany as e:
+            raise Refusal(429, str(e), ("Retry-After", str(math.ceil(e.seconds)))) from None
+        except Busy:
+            raise Refusal(503, "Too many logins at once", ("Retry-After", "1")) from None
         if identity is None:
             is_token = user == TOKEN_USER
-            raise Refusal(
-                401, "Unknown, revoked or expired token" if is_token else "Wrong user name or password"
-            )
+            message = "Unknown, revoked or expired token" if is_token else "Wrong user name or password"
+            raise Refusal(401, message, CHALLENGE)
         environ[IDENTITY] = identity
         if action == "upload":
             if not identity.may_upload_something():
@@ -96,6 +107,11 @@ def bearer_as_basic(environ: dict[str, Any]) -> None:
     if said[: len(_BEARER)].lower() == _BEARER:
         login = f"{TOKEN_USER}:{said[len(_BEARER) :].strip()}".encode("latin-1", "replace")
         environ["HTTP_AUTHORIZATION"] = f"Basic {b64encode(login).decode()}"
+
+
+def _origin(environ: dict[str, Any]) -> Origin:
+    connection = environ.get("gunicorn.socket")  # ppctl.server.connection.ClientSocket
+    return Origin(environ.get("REMOTE_ADDR") or "", getattr(connection, "aside", nullcontext))
 
 
 def _who(identity: Identity) -> str:

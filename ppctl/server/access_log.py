@@ -6,10 +6,9 @@ import contextlib
 import os
 import select
 import time
-from base64 import b64decode
 from typing import Any
 
-from ppctl.server.logs import printable
+from ppctl.server.logs import printable, user_of
 
 _SECONDS = "[%d/%b/%Y:%H:%M:%S %z]"
 
@@ -37,7 +36,7 @@ class AccessLog:
             self._second, self._now = second, time.strftime(_SECONDS)
         atoms = {
             "h": environ["REMOTE_ADDR"],
-            "u": _user(environ.get("HTTP_AUTHORIZATION", "")),
+            "u": printable(user_of(environ) or "-").replace('"', '\\"'),
             "t": self._now,
             "m": environ["REQUEST_METHOD"],
             "U": environ["PATH_INFO"],
@@ -62,14 +61,3 @@ class AccessLog:
                 os.write(self._file, "".join(self._lines[:count]).encode("utf-8", "replace"))
             del self._lines[:count]
         self.is_stuck = bool(self._lines)
-
-
-def _user(authorization: str) -> str:
-    """Return the name that a client gives of itself."""
-    if authorization[:6].lower() != "basic ":
-        return "-"
-    try:
-        name = b64decode(authorization[6:]).partition(b":")[0].decode()
-    except ValueError:
-        return "-"
-    return printable(name).replace('"', '\\"') or "-"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ppctl.server import permissions
 from ppctl.server.answers import MustWait
-from ppctl.server.auth import Users
+from ppctl.server.auth import NOWHERE, Origin, Users
 from ppctl.server.followed import Followed
 from ppctl.server.permissions import TOKEN_USER, Identity, Permissions, Rights, Token
 
@@ -28,7 +28,7 @@ _Index = tuple[Permissions, dict[str, Token]]
 class Accounts:
     """The users, their permissions and their tokens. Safe to use from many threads.
 
-    Raises nothing but MustWait, and that only with `wait=False`.
+    With `wait=False` a method raises MustWait rather than compute a hash, or read or write a file.
     """
 
     def __init__(
@@ -41,14 +41,24 @@ class Accounts:
         self._noted: dict[str, float] = {}
         self._complained = False
 
-    def identify(self, user: str, password: str, *, wait: bool = True) -> Identity | None:
-        """Return who this login is; None for a wrong one.
+    def identify(
+        self, user: str, password: str, origin: Origin = NOWHERE, *, wait: bool = True
+    ) -> Identity | None:
+        """Return who this login is; None for a wrong one. `origin`: where it comes from.
 
-        If the permissions cannot be read nobody may do anything that needs a login.
+        If the permissions cannot be read nobody may do anything that needs a login. Raises TooMany or Busy
+        for a login that is not looked at.
         """
         if user == TOKEN_USER:
-            return self._by_token(password, wait=wait)
-        if not self._users.check(user, password, wait=wait):
+            identity = self._by_token(password, wait=wait)
+            if identity is None and not wait:
+                raise MustWait
+            if identity is None:
+                # There is nothing to guess in a token; but nobody is to flood the log.
+                self._users.attempts.begin(TOKEN_USER, origin.address)
+                self._users.refused.note(TOKEN_USER, origin.address, "unknown, revoked or expired token")
+            return identity
+        if not self._users.check(user, password, origin, wait=wait):
             return None
         found = self._permissions(wait=wait)
         return Identity(user, found[0].of(user) if found else Rights())

@@ -40,7 +40,9 @@ def create_application(config: ServerConfig, worker: WorkerInfo) -> Front:
     packages = config.packages.resolve()
     known = Known(packages, config.run)
     catalogue = Catalogue(config.run, packages, known.remember)
-    access = Access(config.login, Accounts(Users(config.htpasswd), config.permissions, config.run))
+    access = Access(
+        config.login, Accounts(Users(config.htpasswd, config.run), config.permissions, config.run)
+    )
     owners = Owners(packages, config.run)
     routes = Routes(
         stock.create(config, catalogue, access, owners if config.ownership else None),

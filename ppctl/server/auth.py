@@ -1,124 +1,142 @@
-"""Who may log in: the htpasswd file, read anew when it changes, and a short memory of verified logins."""
+"""Who may log in: the htpasswd file, read anew when it changes.
+
+What one login costs, and how many: ppctl.server.remembered, attempts and hashing.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import contextlib
 import logging
-import re
-import secrets
-import threading
 import time
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from ppctl.server import htpasswd
 from ppctl.server.answers import MustWait
+from ppctl.server.attempts import Attempts
 from ppctl.server.followed import Followed
+from ppctl.server.hashing import Aside, Hasher, Share
+from ppctl.server.refused import RefusedLogins
+from ppctl.server.remembered import Logins
 
 log = logging.getLogger("ppctl.server.auth")
 
-REMEMBER_SECONDS = 300.0
-REMEMBER_LOGINS = 1024
+_DECOY = f"$2y$12${'.' * 53}"
+_WRONG_SECONDS = 60.0
+_BY_NAME = 4
+_BY_ADDRESS = 8
 
-_STRIPES = 16
-_DEFAULT_COST = "12"
+
+class Origin(NamedTuple):
+    """Where a login comes from. `aside`: what its thread is in while it waits for a hash."""
+
+    address: str = ""
+    aside: Aside = contextlib.nullcontext
+
+
+NOWHERE = Origin()
 
 
 class Users:
-    """The users of an index. Safe to use from many threads.
+    """The users of an index, and what is known of their logins. `run`: where refused ones are noted.
 
-    With `wait=False` a method raises MustWait rather than compute a hash or read the file. It raises nothing
-    else.
+    Safe to use from many threads. With `wait=False` a method raises MustWait rather than compute a hash or
+    read the file.
     """
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._path = path
+    def __init__(self, path: Path, run: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._file = _File(path)
-        self._logins = Logins(clock=clock)
-        self._stripes = [threading.Lock() for _ in range(_STRIPES)]
+        self.right = Logins(clock=clock)
+        self.wrong = Logins(seconds=_WRONG_SECONDS, clock=clock)
+        self.attempts = Attempts(clock=clock)
+        self.refused = RefusedLogins(run)
+        self._hasher = Hasher()
 
-    def check(self, user: str, password: str, *, wait: bool = True) -> bool:
+    def check(self, user: str, password: str, origin: Origin = NOWHERE, *, wait: bool = True) -> bool:
         """Return whether `user` may log in with `password`, by the file as it is now.
 
-        A name that is unknown or disabled costs as much time as a wrong password, so that names cannot be
-        found out by measuring.
+        A name that is unknown or disabled goes the same way as a wrong password, so that names cannot be
+        found out by measuring. Raises TooMany or Busy when the login is not looked at.
         """
-        entries = self._file.entries(wait=wait)
-        line = entries.get(user)
-        if line is None or line.disabled:
-            if not wait:
-                raise MustWait
-            htpasswd.verify(password, self._file.decoy())
-            return False
-        key = self._logins.key(user, password, line.hash)
-        if self._logins.has(key):
+        found = self._file.get(wait=wait)
+        own = found.hashes.get(user)
+        # A decoy may be a disabled user's own hash: with the mark it is not the one of a remembered login.
+        key = self.right.key(user, password, own or htpasswd.DISABLED_MARK)
+        if own and self.right.has(key):
             return True
-        if not wait:
+        line = found.entries.get(user)
+        hash = own or self._decoy(user, found.decoys)
+        attempt = _Attempt(self, line, user, password, origin.address, hash, own is not None, key)
+        known = attempt.recall()
+        if known is None and not wait:
             raise MustWait
-        # A client's first requests come together: one computes the hash (0.2 s), the others wait for it.
-        with self._stripes[key[0] % _STRIPES]:
-            if self._logins.has(key):
-                return True
-            if not htpasswd.verify(password, line.hash):
-                return False
-            self._logins.add(key)
-            return True
+        return self._hasher.verify(attempt, origin.aside) if known is None else known
 
     def is_active(self, user: str, *, wait: bool = True) -> bool:
         """Return whether there is such a user, and not disabled."""
-        line = self._file.entries(wait=wait).get(user)
+        line = self._file.get(wait=wait).entries.get(user)
         return line is not None and not line.disabled
 
+    def _decoy(self, user: str, decoys: list[str]) -> str:
+        """Return the hash that a login of nobody is compared with: for one name always the same one.
 
-class Logins:
-    """Verified logins, remembered for a short time and in bounded number. Wrong ones are not.
+        It is that of a user. So names of nobody take as long as names of users do, whatever schemes and costs
+        these have.
+        """
+        return decoys[int.from_bytes(self.right.key(user, "", "")[:8], "big") % len(decoys)]
 
-    A login is kept as an HMAC over name, password and stored hash, with a random key that never leaves the
-    process. So no password is kept, and a changed, disabled or removed one is forgotten at once: its key is
-    never asked for again.
+
+@dataclass(frozen=True)
+class _Attempt:
+    """A login that is not remembered (hashing.Login). `is_somebody`: `hash` is the user's own."""
+
+    users: Users
+    line: htpasswd.Line | None
+    user: str
+    password: str = field(repr=False)
+    address: str
+    hash: str = field(repr=False)
+    is_somebody: bool
+    key: bytes
+
+    @property
+    def shares(self) -> Sequence[Share]:
+        return Share("name", self.user, _BY_NAME), Share("address", self.address, _BY_ADDRESS)
+
+    def recall(self) -> bool | None:
+        if self.is_somebody and self.users.right.has(self.key):
+            return True
+        # The same wrong login once more is no guess: it costs nothing, is not counted and not noted.
+        return False if self.users.wrong.has(self.key) else None
+
+    def is_known(self) -> bool:
+        return self.users.attempts.is_known(self.user, self.address)
+
+    def begin(self) -> None:
+        self.users.attempts.begin(self.user, self.address)
+
+    def look(self) -> bool:
+        """Return whether it is right; see also that others know, before the next one asks."""
+        if htpasswd.verify(self.password, self.hash) and self.is_somebody:
+            self.users.right.add(self.key)
+            self.users.attempts.succeeded(self.user, self.address)
+            return True
+        self.users.wrong.add(self.key)
+        self.users.refused.note(self.user if self.line else None, self.address, _reason(self.line))
+        return False
+
+
+class _Users(NamedTuple):
+    """What the file says: everybody's line; the hashes of those who can log in.
+
+    `decoys`: the hashes that a login could be compared with; at least one.
     """
 
-    def __init__(
-        self,
-        *,
-        seconds: float = REMEMBER_SECONDS,
-        limit: int = REMEMBER_LOGINS,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._secret = secrets.token_bytes(32)
-        self._seconds = seconds
-        self._limit = limit
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._until: OrderedDict[bytes, float] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._until)
-
-    def key(self, user: str, password: str, hash: str) -> bytes:
-        """Return the key of a login. Different logins have different ones."""
-        parts = [part.encode("utf-8", "surrogatepass") for part in (user, password, hash)]
-        message = b"".join(len(part).to_bytes(8, "big") + part for part in parts)
-        return hmac.digest(self._secret, message, hashlib.sha256)
-
-    def has(self, key: bytes) -> bool:
-        """Return whether the login was verified a short while ago."""
-        with self._lock:
-            until = self._until.get(key)
-            if until is not None and until <= self._clock():
-                del self._until[key]
-                return False
-            return until is not None
-
-    def add(self, key: bytes) -> None:
-        """Remember a verified login; the oldest one is forgotten when there are too many."""
-        with self._lock:
-            self._until[key] = self._clock() + self._seconds
-            self._until.move_to_end(key)
-            while len(self._until) > self._limit:
-                self._until.popitem(last=False)
+    entries: Mapping[str, htpasswd.Line]
+    hashes: Mapping[str, str]
+    decoys: list[str]
 
 
 class _File:
@@ -128,34 +146,29 @@ class _File:
         self._followed = Followed(path, _parse)
         self._complained = False
 
-    def entries(self, *, wait: bool = True) -> Mapping[str, htpasswd.Line]:
-        """Return each user's line. Nobody's when the file is missing or cannot be read."""
-        return self._get(wait=wait)[0]
-
-    def decoy(self) -> str:
-        """Return a hash that nothing matches and that costs what this file's hashes cost."""
-        return self._get()[1]
-
-    def _get(self, *, wait: bool = True) -> tuple[Mapping[str, htpasswd.Line], str]:
+    def get(self, *, wait: bool = True) -> _Users:
+        """Return what the file says; nobody when it is missing or cannot be read."""
         try:
             found = self._followed.get(wait=wait)
         except OSError as e:
             if not self._complained:
                 log.warning("nobody can log in: %s: %s", self._followed.path, e.strerror)
             self._complained = True
-            return {}, _decoy({})
+            return _parse(b"")
         self._complained = False
         return found
 
 
-def _parse(content: bytes) -> tuple[Mapping[str, htpasswd.Line], str]:
+def _parse(content: bytes) -> _Users:
     entries = htpasswd.users(htpasswd.parse(htpasswd.decode(content)))
-    return entries, _decoy(entries)
+    # Nothing can be computed for other schemes, or for none (`*`): they are treated as if they were nobody's.
+    possible = {name: line for name, line in entries.items() if htpasswd.scheme_of(line.hash) != "unknown"}
+    hashes = {name: line.hash for name, line in possible.items() if not line.disabled}
+    decoys = [line.hash.lstrip(htpasswd.DISABLED_MARK) for line in possible.values()]
+    return _Users(entries, hashes, decoys or [_DECOY])
 
 
-def _decoy(entries: Mapping[str, htpasswd.Line]) -> str:
-    """Return a bcrypt hash of nothing, of the cost that most users' hashes have."""
-    found = (re.match(r"!?\$2[aby]\$(\d\d)\$", line.hash) for line in entries.values())
-    costs = Counter(match[1] for match in found if match)
-    cost = costs.most_common(1)[0][0] if costs else _DEFAULT_COST
-    return f"$2y${cost}${'.' * 53}"
+def _reason(line: htpasswd.Line | None) -> str:
+    if line is None:
+        return "no such user"
+    return "disabled" if line.disabled else "wrong password"

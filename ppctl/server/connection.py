@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 WINDOW_SECONDS = 30.0
@@ -143,6 +144,17 @@ class ClientSocket(socket.socket):
             left -= sent
         return total
 
+    @contextlib.contextmanager
+    def aside(self) -> Iterator[None]:
+        """Be in here while the request waits for something else: its place is free meanwhile."""
+        if self._places:
+            self._places.pause()
+        try:
+            yield
+        finally:
+            if self._places:
+                self._places.resume()
+
     def _wait(self, event: int) -> None:
         """Wait until the client moves. Raises TimeoutError, or BlockingIOError when told not to wait."""
         if self._timeout == 0.0:
@@ -163,14 +175,9 @@ class ClientSocket(socket.socket):
     def _poll(self, event: int, seconds: float) -> bool:
         poll = select.poll()
         poll.register(self.fileno(), event)
-        if self._places:
-            self._places.pause()
-        try:
+        with self.aside():
             # Rounded up: poll(2) counts in milliseconds, and 0 of them would be no wait.
             return bool(poll.poll(seconds * 1000 + 1))
-        finally:
-            if self._places:
-                self._places.resume()
 
     def _begin_window(self) -> None:
         if self._moved < LEAST_BYTES:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from gunicorn.glogging import Logger
+
+from ppctl.server.access import IDENTITY
+from ppctl.server.permissions import Identity
 
 
 class AccessLogger(Logger):  # type: ignore[misc]
@@ -20,6 +24,16 @@ class AccessLogger(Logger):  # type: ignore[misc]
             name: value if not isinstance(value, str) or value.isprintable() else printable(value)
             for name, value in found.items()
         }
+
+    def _get_user(self, environ: Any) -> str | None:
+        """Return who has logged in. Other names are often passwords that were typed into the wrong field."""
+        return user_of(environ)
+
+
+def user_of(environ: Mapping[str, Any]) -> str | None:
+    """Return who has logged in with a request, None for nobody."""
+    identity: Identity | None = environ.get(IDENTITY)
+    return identity.label if identity else None
 
 
 def printable(text: str) -> str:

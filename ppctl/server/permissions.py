@@ -87,6 +87,11 @@ class Identity:
     rights: Rights = ORDINARY
     token: Token | None = None
 
+    @property
+    def label(self) -> str:
+        """The user's name as logs have it, with that of the token."""
+        return f"{self.user}/{self.token.name}" if self.token else self.user
+
     def may_read(self) -> bool:
         """Return whether listing and downloading is allowed."""
         return self.rights.may_read() and (self.token is None or self.token.rights.read)

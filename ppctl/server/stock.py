@@ -11,7 +11,7 @@ from pypiserver.config import Config
 from pypiserver.core import PkgFile
 
 from ppctl.server import access, names
-from ppctl.server.access import CHALLENGE, IDENTITY, Access, Refusal
+from ppctl.server.access import IDENTITY, Access, Refusal
 from ppctl.server.answers import status_line
 from ppctl.server.backend import FileBackend
 from ppctl.server.catalogue import Catalogue
@@ -117,8 +117,7 @@ def _auther(allowed: Access) -> Any:
 
 
 def _http(refusal: Refusal) -> HTTPError:
-    headers = dict([CHALLENGE]) if refusal.status == 401 else {}
-    return HTTPError(refusal.status, str(refusal), headers=headers)
+    return HTTPError(refusal.status, str(refusal), headers=dict(refusal.headers))
 
 
 def _plain_error(error: Any) -> str:

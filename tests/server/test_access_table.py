@@ -155,6 +155,10 @@ def granted() -> Permissions:
     return Permissions(users, {each.name: each for each in tokens})
 
 
+# So many wrong logins from one address would be refused without a look.
+ADDRESSES = (f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}" for number in itertools.count())
+
+
 def ask(
     front: Front, method: str, path: str, header: str | None, body: bytes = b"", content_type: str = ""
 ) -> tuple[int, dict[str, str], bytes]:
@@ -169,7 +173,7 @@ def ask(
         "SERVER_NAME": "index",
         "SERVER_PORT": "80",
         "wsgi.url_scheme": "http",
-        "REMOTE_ADDR": "198.51.100.7",
+        "REMOTE_ADDR": next(ADDRESSES),
         "wsgi.input": io.BytesIO(body),
         "wsgi.errors": io.StringIO(),
         "CONTENT_LENGTH": str(len(body)),

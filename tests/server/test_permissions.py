@@ -137,7 +137,7 @@ class Site:
         self.htpasswd, self.file, self.run = home / "htpasswd", home / "permissions.json", home / "run"
         self.run.mkdir()
         self.users("ann", "bob")
-        self.accounts = Accounts(Users(self.htpasswd), self.file, self.run, clock=lambda: self.now)
+        self.accounts = Accounts(Users(self.htpasswd, self.run), self.file, self.run, clock=lambda: self.now)
 
     def users(self, *names: str) -> None:
         _replace(self.htpasswd, "".join(f"{name}:{HASH}\n" for name in names).encode())
