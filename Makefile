@@ -22,8 +22,8 @@ help:
 	@echo "make lock    resolve the versions that a release holds anew"
 
 up: $(VENV)/.ppctl
-	@$(BIN)/ppctl init --quiet --keep $(if $(PORT),--port $(PORT))
-	@$(BIN)/ppctl up --first-user $(NAME)
+	@$(BIN)/ppctl init --quiet --keep $(if $(PORT),--port "$(PORT)")
+	@$(BIN)/ppctl up --first-user "$(NAME)"
 
 down: $(VENV)/.ppctl
 	@$(BIN)/ppctl down
@@ -58,7 +58,7 @@ lock: $(VENV)/.dev
 	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.10 --no-header \
 	    --no-emit-index-url --no-emit-find-links ppctl/server/requirements.in -o ppctl/server/requirements.lock
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
 wheel: $(VENV)/.dev
@@ -77,4 +77,8 @@ $(VENV)/.fleet: $(VENV)/.ppctl pyproject.toml
 
 $(VENV)/.dev: $(VENV)/.ppctl pyproject.toml
 	@scripts/make-venv $(PYTHON) $(VENV) --group test --group lint
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.dev pyproject.toml
+	@scripts/make-venv $(PYTHON) $(VENV) --group bench
 	@touch $@

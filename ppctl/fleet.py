@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +21,9 @@ from ppctl.errors import PpctlError
 
 COLLECTION = Path(__file__).parent / "ansible"
 OK, FAILED, UNREACHABLE, NOT_BEGUN = "ok", "failed", "unreachable", "not begun"
+INTERRUPTED = "interrupted"
+FORKS = "20"
+"""Hosts at a time. Ansible's own five are made for longer tasks than ours."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class Target:
     """Which hosts: an Ansible pattern, in an inventory (none: Ansible's own default)."""
 
     pattern: str
-    inventory: str = ""
+    inventory: tuple[str, ...] = ()
     index: str = ""
     home: str = ""
     ask_become_password: bool = False
@@ -34,19 +40,20 @@ class Target:
     @property
     def options(self) -> list[str]:
         """The options for ansible-playbook."""
-        options = ["--inventory", self.inventory] if self.inventory else []
+        options = [option for path in self.inventory for option in ("--inventory", path)]
         options += ["--ask-become-pass"] if self.ask_become_password else []
         return options + (["--ask-vault-pass"] if self.ask_vault_password else [])
 
 
 @dataclass
 class HostResult:
-    """How it went on one host. `parts`: what the modules returned, one for each index."""
+    """How it went on one host. `step`: what came last; `parts`: what the modules returned for each index."""
 
     host: str
     state: str = NOT_BEGUN
     changed: bool = False
     message: str = ""
+    step: str = ""
     parts: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -61,25 +68,28 @@ def run(
     """Run a playbook of the collection and return how it went, host by host in the play's order.
 
     `tell` is called whenever a host has come a step further. `variables` may be secret: they travel in a file
-    that only this user can read, and that is gone afterwards. Raises PpctlError when Ansible itself fails.
+    that only this user can read, and that is gone afterwards. After Ctrl-C, hosts that have not answered are
+    INTERRUPTED. Raises PpctlError when Ansible itself fails, KeyboardInterrupt when it had not begun.
     """
     found: dict[str, HostResult] = {}
     with _variables_file(variables) as path:
         argv = [_ansible_playbook(), str(COLLECTION / playbook), *target.options, *options]
         code, errors = _play([*argv, "--extra-vars", f"@{path}"], found, tell)
-    if not found:
-        reason = errors.strip() or f"ansible-playbook ended with exit code {code}"
-        if code == 0:
-            reason = f"no host of the inventory matches {target.pattern!r}\n{reason}".strip()
-        raise PpctlError(
-            reason, "name the inventory: -i INVENTORY; `ansible-inventory --graph` shows its hosts"
-        )
+    if code is None:
+        if not found:
+            raise KeyboardInterrupt
+        for result in found.values():
+            if result.state == NOT_BEGUN:
+                result.state = INTERRUPTED
+    elif not found:
+        raise _no_hosts(target, code, errors)
     return list(found.values())
 
 
 def _play(
     argv: list[str], found: dict[str, HostResult], tell: Callable[[HostResult], None]
-) -> tuple[int, str]:
+) -> tuple[int | None, str]:
+    """Return Ansible's exit code, None after Ctrl-C, and what it said on stderr."""
     with (
         tempfile.TemporaryFile("w+") as errors,
         subprocess.Popen(
@@ -87,12 +97,36 @@ def _play(
         ) as process,
     ):
         assert process.stdout  # noqa: S101 - asked for above
-        for line in process.stdout:
-            with contextlib.suppress(ValueError):  # a warning of somebody's plugin
-                _take(json.loads(line), found, tell)
-        code = process.wait()
+        code: int | None = None
+        try:
+            for line in process.stdout:
+                with contextlib.suppress(ValueError):  # a warning of somebody's plugin
+                    _take(json.loads(line), found, tell)
+            code = process.wait()
+        except KeyboardInterrupt:
+            # A terminal has told Ansible, too. Its connections end with it; nothing may go on unseen.
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(timeout=10)
+            process.kill()
         errors.seek(0)
         return code, errors.read()
+
+
+def _no_hosts(target: Target, code: int, errors: str) -> PpctlError:
+    """Return why Ansible had no host to work on, in its own words where there are no better ones."""
+    hint = "name the inventory: -i INVENTORY; `ansible-inventory --graph` shows its hosts"
+    if unknown := re.search(r"Could not match supplied host pattern, ignoring: (.*)", errors):
+        return PpctlError(f"no host and no group of the inventory matches {unknown[1]!r}", hint)
+    if "Unable to parse" in errors or "Failed to parse inventory" in errors:
+        shown = [line for line in errors.splitlines() if "implicit localhost" not in line]
+        return PpctlError("the inventory cannot be read:\n" + "\n".join(shown).strip(), hint)
+    if "No inventory was parsed" in errors:
+        return PpctlError("there is no inventory to look for hosts in", hint)
+    if code == 0 or "leaves us with no hosts" in errors:
+        return PpctlError(f"no host of the inventory matches {target.pattern!r}", hint)
+    return PpctlError(errors.strip() or f"ansible-playbook ended with exit code {code}", hint)
 
 
 def _take(event: Any, found: dict[str, HostResult], tell: Callable[[HostResult], None]) -> None:
@@ -107,7 +141,8 @@ def _take(event: Any, found: dict[str, HostResult], tell: Callable[[HostResult],
             return  # the play tells this host that an earlier one has failed
         result.state = event["state"]
         result.changed = result.changed or event["changed"]
-        result.message = event["message"] if event["state"] != OK else ""
+        result.message = event["message"].removeprefix("Task failed: ") if event["state"] != OK else ""
+        result.step = event.get("step", "")
         if event["action"].startswith("ppctl.fleet.") or event["state"] != OK:
             result.parts += event["parts"]
             tell(result)
@@ -130,8 +165,26 @@ def _environment() -> dict[str, str]:
         "ANSIBLE_RETRY_FILES_ENABLED": "0",
         "ANSIBLE_DEPRECATION_WARNINGS": "0",
     }
-    # Five at a time is Ansible's default, and made for longer tasks than ours.
-    return {"ANSIBLE_FORKS": "20", **os.environ, **ours}
+    ours["ANSIBLE_HOST_PATTERN_MISMATCH"] = "error"  # a name with a typo is no host that is done
+    forks = {} if _has_forks() else {"ANSIBLE_FORKS": FORKS}
+    return {**forks, **os.environ, **ours}
+
+
+def _has_forks() -> bool:
+    """Return whether the operator's ansible.cfg, where Ansible would find it, says how many at a time."""
+    paths = [
+        os.environ.get("ANSIBLE_CONFIG", ""),
+        "ansible.cfg",
+        "~/.ansible.cfg",
+        "/etc/ansible/ansible.cfg",
+    ]
+    for path in (Path(each).expanduser() for each in paths if each):
+        if path.is_file():
+            parser = configparser.RawConfigParser(strict=False)
+            with contextlib.suppress(configparser.Error, OSError, UnicodeDecodeError):
+                parser.read(path, encoding="utf-8")
+            return parser.has_option("defaults", "forks")
+    return False
 
 
 @contextlib.contextmanager

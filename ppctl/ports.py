@@ -35,7 +35,8 @@ def _problem(error: OSError, address: str, port: int) -> PpctlError:
     if error.errno == errno.EADDRINUSE:
         return PpctlError(
             f"port: {where} is taken by {holder(port) or 'a process that only root can name'}",
-            f"stop it, or choose another port in ppctl.yml (a new index: ppctl init --port {_other(port)})",
+            "stop it, or choose another port in ppctl.yml"
+            f" (a new index: make up PORT={_other(port)}, or ppctl init --port {_other(port)})",
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return PpctlError(f"port: {where}: ports below 1024 need root", "choose another port: `port: 3141`")

@@ -66,6 +66,8 @@ SIMPLE = [
     # usage
     case("", "up --nonsense", 2, "No such option '--nonsense'", "ppctl up --help"),
     case("", "up a b", 2, "unexpected extra argument"),
+    case("", "up --first-user a:b", 2, "a:b: a name cannot contain `:`"),
+    case("", "up --first-user=", 2, "the name is empty"),
     case("", "upp", 2, "No such command 'upp'", "ppctl --help"),
     case("", "logs -n -1", 2, "-1 is not in the range x>=0"),
     case("", "logs --follow --json", 2, "--follow and --json exclude each other"),

@@ -87,7 +87,7 @@ class Call:
 
 ON = [
     click.option("--on", metavar="PATTERN", help="Do it on these hosts, through Ansible (all: every host)."),
-    click.option("-i", "--inventory", metavar="PATH", default="", help="With --on: Ansible's inventory."),
+    click.option("-i", "--inventory", metavar="PATH", multiple=True, help="With --on: Ansible's inventory."),
     click.option("--index", metavar="NAME", default="", help="With --on: the index on the hosts, or all."),
     click.option("-K", "--ask-become-pass", is_flag=True, help="With --on: ask for sudo's password."),
     click.option("--ask-vault-pass", is_flag=True, help="With --on: ask for the vault's password."),

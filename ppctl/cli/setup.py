@@ -23,7 +23,7 @@ SETTINGS = click.option(
 @click.argument("home_argument", metavar="[HOME]", required=False, type=HOME)
 @click.option("--dry-run", is_flag=True, help="Only show the plan, with unified diffs.")
 @click.option("--exit-code", is_flag=True, help="With --dry-run: exit with 2 when there are changes.")
-@click.option("--first-user", metavar="NAME", default="", help="Create this user unless there is one.")
+@click.option("--first-user", metavar="NAME", help="Create this user unless there is one.")
 @SETTINGS
 def up(
     call: Call,
@@ -31,7 +31,7 @@ def up(
     home_argument: str | None,
     dry_run: bool,
     exit_code: bool,
-    first_user: str,
+    first_user: str | None,
     settings: BinaryIO | None,
 ) -> int:
     """Bring the index to its settings: plan, show, apply, wait until it answers.

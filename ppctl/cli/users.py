@@ -185,18 +185,32 @@ def export_users(call: Call) -> int:
 @command(name="copy", short_help="Bring the users of hosts in line with those of one host.")
 @click.option("--from", "source", metavar="HOST", required=True, help="The host whose users are copied.")
 @click.option("--on", "pattern", metavar="PATTERN", required=True, help="The hosts that get them.")
-@click.option("-i", "--inventory", metavar="PATH", default="", help="Ansible's inventory.")
+@click.option("-i", "--inventory", metavar="PATH", multiple=True, help="Ansible's inventory.")
 @click.option("--index", metavar="NAME", default="", help="The index on the hosts.")
+@click.option(
+    "-K", "--ask-become-pass", is_flag=True, help="Ask for sudo's password, for each of the two steps."
+)
+@click.option("--ask-vault-pass", is_flag=True, help="Ask for the vault's password, the same.")
 @click.option("--exclusive", is_flag=True, help="Remove users that HOST has not.")
-def copy_users(call: Call, *, source: str, pattern: str, inventory: str, index: str, exclusive: bool) -> int:
+def copy_users(
+    call: Call,
+    *,
+    source: str,
+    pattern: str,
+    inventory: tuple[str, ...],
+    index: str,
+    ask_become_pass: bool,
+    ask_vault_pass: bool,
+    exclusive: bool,
+) -> int:
     """Copy the users, with their password hashes, from one host to others."""
     from ppctl.commands import fleet
     from ppctl.fleet import Target
 
     home = str(call.asked_home or "")
     return fleet.copy_users(
-        Target(source, inventory, index, home),
-        Target(pattern, inventory, index, home),
+        Target(source, inventory, index, home, ask_become_pass, ask_vault_pass),
+        Target(pattern, inventory, index, home, ask_become_pass, ask_vault_pass),
         call.out,
         exclusive=exclusive,
     )

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ppctl import fleet
-from ppctl.commands.fleet_words import lines, summary
-from ppctl.errors import EXIT_FAILED, EXIT_OK, PpctlError
+from ppctl.commands.fleet_words import hints, lines, summary
+from ppctl.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, PpctlError
 from ppctl.fleet import HostResult, Target
 from ppctl.output import Output, printable
 from ppctl.server.permissions import describe, from_data
@@ -31,7 +31,7 @@ def command(
             out.warn(
                 f"there already, with the password as before: on {', '.join(kept)} (see ppctl passwd --on)"
             )
-    return report(name, results, out, password=password)
+    return report(name, results, out, password=password, again=" ".join(argv[:2]))
 
 
 def ask(target: Target, argv: Sequence[str], out: Output, *, stdin: str = "") -> list[HostResult]:
@@ -59,8 +59,13 @@ def up(target: Target, out: Output, *, dry_run: bool) -> int:
     return report("up", results, out)
 
 
-def report(name: str, results: Sequence[HostResult], out: Output, *, password: str | None = None) -> int:
-    """Print the table, and who is done and who is not. Returns the exit code."""
+def report(
+    name: str, results: Sequence[HostResult], out: Output, *, password: str | None = None, again: str = ""
+) -> int:
+    """Print the table, and who is done and who is not. Returns the exit code.
+
+    `again`: what to type to finish with a `password` that was made up.
+    """
     rows = []
     for result in results:
         for line in lines(name, result):
@@ -72,21 +77,45 @@ def report(name: str, results: Sequence[HostResult], out: Output, *, password: s
             rows.append((result.host, index, state, printable(words)))
     out.table(["host", "index", "result", "what"], rows)
     failed = sorted({row[0] for row in rows if row[2] in (fleet.FAILED, fleet.UNREACHABLE, "not well")})
-    waiting = [result.host for result in results if result.state == fleet.NOT_BEGUN]
-    done = [result.host for result in results if result.host not in (*failed, *waiting)]
-    if failed or waiting:
-        out.warn(f"done: {', '.join(done) or 'none'}; not done: {', '.join([*failed, *waiting])}")
-        if name not in READ_ONLY:
-            out.warn("mend the cause and run the same command again: what is done stays as it is")
+    waiting, interrupted = (
+        [result.host for result in results if result.state == state]
+        for state in (fleet.NOT_BEGUN, fleet.INTERRUPTED)
+    )
+    left = [*failed, *waiting, *interrupted]
+    done = [result.host for result in results if result.host not in left]
+    if left:
+        again = f"ppctl {again} --on '{','.join(left)}'" if password is not None and done else ""
+        _tell_what_is_left(out, name, (done, left), hints(results), again)
     data: dict[str, Any] = {
         "hosts": [_data(result) for result in results],
         "done": done,
         "failed": failed,
         "not_begun": waiting,
+        "interrupted": interrupted,
     }
     if password is not None:
         data["password"] = password
-    return out.result(data, exit_code=EXIT_FAILED if failed or waiting else EXIT_OK)
+    code = EXIT_INTERRUPTED if interrupted else EXIT_FAILED if left else EXIT_OK
+    return out.result(data, exit_code=code)
+
+
+def _tell_what_is_left(
+    out: Output, name: str, hosts: tuple[Sequence[str], Sequence[str]], found: Sequence[str], again: str
+) -> None:
+    """Tell people which hosts are done and which are not, and what to do about it."""
+    names = [", ".join(each) or "none" for each in hosts]
+    if name in READ_ONLY:
+        out.warn("well: {}; not well: {}".format(*names))
+    else:
+        out.warn("done: {}; not done: {}".format(*names))
+    for hint in found:
+        out.warn(f"hint: {hint}")
+    if name in READ_ONLY:
+        return
+    if again:
+        out.warn(f"to finish with the same password, type it in: {again}")
+    else:
+        out.warn("mend the cause and run the same command again: what is done stays as it is")
 
 
 def _data(result: HostResult) -> Mapping[str, Any]:
@@ -95,15 +124,19 @@ def _data(result: HostResult) -> Mapping[str, Any]:
         "state": result.state,
         "changed": result.changed,
         "message": result.message,
-        "indexes": [each for part in result.parts for each in part.get("results", [part])],
+        "indexes": [
+            each
+            for part in result.parts
+            if {"results", "ppctl_index_name", "ppctl_users_index"} & set(part)
+            for each in part.get("results", [part])
+        ],
     }
 
 
 def _progress(out: Output) -> Any:
     def tell(result: HostResult) -> None:
-        out.progress(
-            f"{result.host}: {'changed' if result.changed and result.state == 'ok' else result.state}"
-        )
+        state = "changed" if result.changed and result.state == fleet.OK else result.state
+        out.progress(f"{result.host}: {state}" + (f"  ({result.step})" if result.step else ""))
 
     return tell
 
@@ -112,16 +145,15 @@ def differences(target: Target, out: Output) -> int:
     """Show where the users of the hosts' indexes differ. Returns the exit code."""
     results = ask(target, ["users"], out)
     there: dict[str, dict[str, str]] = {}
+    hashes: dict[str, set[str]] = {}
     places = []
     for result in results:
         for answer in (each for part in result.parts for each in part.get("results", [])):
             place = f"{result.host} {answer['index']}"
             places.append(place)
             for user in answer.get("result", {}).get("users", []):
-                words = user["scheme"] + (", disabled" if user["disabled"] else "")
-                if user.get("permissions"):
-                    words += f"; may {describe(from_data(user['permissions']))}"
-                there.setdefault(user["name"], {})[place] = words
+                there.setdefault(user["name"], {})[place] = _user_words(user)
+                hashes.setdefault(user["name"], set()).add(user.get("hash_id", ""))
     rows = []
     for name, found in sorted(there.items()):
         words = [found.get(place, "missing") for place in places]
@@ -130,15 +162,28 @@ def differences(target: Target, out: Output) -> int:
     out.table(["user", "host and index", "is"], rows)
     if not rows:
         out.info(f"the users are the same everywhere: {len(there)} on {len(places)} indexes")
+    hashed_apart = sorted(name for name, found in hashes.items() if len(found) > 1)
+    if hashed_apart:
+        out.info(
+            f"hashed on each host by itself, so the password may be another one: {', '.join(hashed_apart)}"
+        )
     failed = [result.host for result in results if result.state != fleet.OK]
     for result in results:
         if result.host in failed:
             out.warn(f"{result.host}: {result.state} {result.message}".rstrip())
     data = {
         "differences": [{"user": user, "where": place, "is": words} for user, place, words in rows],
+        "hashed_apart": hashed_apart,
         "failed": failed,
     }
     return out.result(data, exit_code=EXIT_FAILED if failed else EXIT_OK)
+
+
+def _user_words(user: Mapping[str, Any]) -> str:
+    words = str(user["scheme"]) + (", disabled" if user["disabled"] else "")
+    if user.get("permissions"):
+        words += f"; may {describe(from_data(user['permissions']))}"
+    return words
 
 
 def copy_users(source: Target, target: Target, out: Output, *, exclusive: bool) -> int:

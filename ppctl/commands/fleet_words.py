@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ppctl.fleet import OK, HostResult
+from ppctl.fleet import FAILED, OK, UNREACHABLE, HostResult
+from ppctl.output import counted
 
 Result = Mapping[str, Any]
 
@@ -39,7 +40,7 @@ def _up(result: HostResult) -> Iterator[tuple[str, bool, str]]:
         if name:
             counts[name] = counts.get(name, 0) + len(part.get("changes", []))
     for name, count in counts.items():
-        yield name, True, f"{count} changes" if count else "nothing to change"
+        yield name, True, counted(count, "change") if count else "nothing to change"
     if result.state != OK or not counts:
         yield "-", result.state == OK, (result.message.strip().splitlines() or [""])[0]
 
@@ -47,9 +48,9 @@ def _up(result: HostResult) -> Iterator[tuple[str, bool, str]]:
 def _status(found: Result) -> str:
     workers = found.get("workers", [])
     answering = sum(bool(worker["answers"]) for worker in workers)
-    words = f"{found['health']}, {answering} of {len(workers)} workers"
+    words = f"{found['health']}, {answering} of {counted(len(workers), 'worker')}"
     if "packages" in found:
-        words += f", {found['packages']} packages, {found['users']} users"
+        words += f", {counted(found['packages'], 'package')}, {counted(found['users'], 'user')}"
     return words
 
 
@@ -72,7 +73,7 @@ def lines(name: str, result: HostResult) -> Iterator[str]:
 
 
 def _logs(found: Result) -> str:
-    return f"{sum(len(each['lines']) for each in found['logs'])} lines"
+    return counted(sum(len(each["lines"]) for each in found["logs"]), "line")
 
 
 def _audit(found: Result) -> str:
@@ -88,10 +89,65 @@ def _done(found: Result) -> str:
     return "done" if found.get("changed") else "nothing to do"
 
 
+def _user(words: str) -> Callable[[Result], str]:
+    """Return what tells of a change to one user; `words` has a place for the name."""
+
+    def tell(found: Result) -> str:
+        return words.format(found["user"]) if found.get("changed") and "user" in found else _done(found)
+
+    return tell
+
+
+def _removed(found: Result) -> str:
+    return f"{', '.join(found['removed'])} removed" if found.get("removed") else _done(found)
+
+
+def _workers(word: str) -> Callable[[Result], str]:
+    """Return what tells of workers that were started, stopped or restarted."""
+
+    def tell(found: Result) -> str:
+        numbers = ", ".join(str(number) for number in found.get("workers", []))
+        noun = "worker" if numbers.isdigit() else "workers"
+        return f"{noun} {numbers} {word}" if numbers else _done(found)
+
+    return tell
+
+
+def _applied(found: Result) -> str:
+    return ", ".join(f"{each['action']} {each['user']}" for each in found.get("changes", [])) or _done(found)
+
+
 _WORDS: dict[str, Callable[[Result], str]] = {
     "status": _status,
     "users": _users,
     "logs": _logs,
     "audit": _audit,
     "doctor": _doctor,
+    "adduser": _user("{} added"),
+    "passwd": _user("new password of {}"),
+    "deluser": _removed,
+    "disable": _user("{} disabled"),
+    "enable": _user("{} enabled"),
+    "start": _workers("started"),
+    "stop": _workers("stopped"),
+    "restart": _workers("restarted"),
+    "users apply": _applied,
 }
+
+_HINTS = {
+    "sudo password": "-K asks for sudo's password; or ansible_become_password in a vault",
+    "interpreter": "install Python 3.10 or newer there, or set ansible_python_interpreter in the inventory",
+    "ppctl is not installed": "ppctl up --on PATTERN, or the playbook site.yml, installs it",
+    "reached over ssh": "try it: ansible HOST -m ping; when it is back, run the same command again",
+}
+
+
+def hints(results: Sequence[HostResult]) -> list[str]:
+    """Return what to do about the failures, each thing once: what the hosts' ppctl says, or we know."""
+    found: list[str] = []
+    for result in results:
+        if result.state in (FAILED, UNREACHABLE):
+            found += [hint for words, hint in _HINTS.items() if words in result.message]
+        for answer in (each for part in result.parts for each in part.get("results", [])):
+            found.append((answer.get("error") or {}).get("hint", ""))
+    return list(dict.fromkeys(filter(None, found)))

@@ -178,7 +178,7 @@ def up(
     dry_run: bool,
     exit_code: bool,
     wait: bool,
-    first_user: str = "",
+    first_user: str | None = None,
     given: bytes | None = None,
     before: Sequence[Change] = (),
 ) -> int:
@@ -190,7 +190,7 @@ def up(
     changed for it already, to be told with the rest.
     """
     host, out = machine.host, machine.out
-    if first_user:
+    if first_user is not None:
         users.check_name(first_user)
     found, is_new = load_or_new(host, home, given)
     if not dry_run:
@@ -202,7 +202,7 @@ def up(
         make_plan(found, machine, given)  # where it cannot work, not even the home is made
         make_home(host, home)
     with host.lock(found.layout.lock, purpose="ppctl up", wait=wait):
-        is_first = not read_manifest(host, found.layout).deployments
+        is_first = not releases.current(found.layout, host)  # also when an earlier one has failed
         if given is None:
             if host.stat(found.layout.settings) is None:
                 host.write(found.layout.settings, sample.text({}).encode(), mode=0o640)
@@ -218,7 +218,7 @@ def up(
     if password:
         out.text(f"\nfirst user: {first_user}\npassword:   {password}   (shown only now)")
     if password or is_first:
-        _tell_next(found, out, first_user if password else "")
+        _tell_next(found, out, first_user or "" if password else "")
     changes = [*before, *changes]
     result = {
         "changed": bool(changes),
@@ -259,7 +259,7 @@ def _coloured(diff: str, out: Output) -> str:
     )
 
 
-def _create_first_user(found: Index, machine: Machine, name: str) -> str | None:
+def _create_first_user(found: Index, machine: Machine, name: str | None) -> str | None:
     return users.ensure_first_user(found, machine.host, name) if name else None
 
 

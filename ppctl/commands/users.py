@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 
@@ -118,6 +119,7 @@ def list_users(index: Index, host: Host, out: Output) -> int:
                     **_data(user),
                     "permissions": to_data(granted[user.name]) if user.name in granted else None,
                     "last_change": changes.get(user.name),
+                    "hash_id": hashlib.sha256(user.hash.encode()).hexdigest()[:12],
                 }
                 for user in found
             ]

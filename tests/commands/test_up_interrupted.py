@@ -167,6 +167,19 @@ def test_the_disk_is_full_at_every_step() -> None:
     assert step > 10
 
 
+def test_what_to_type_next_comes_with_the_first_up_that_works() -> None:
+    world = configure(World())
+    world.uv_fails = "no network"
+    with pytest.raises(PpctlError, match="no network"):
+        up(world)
+    world.uv_fails = ""
+    shown = []
+    for _ in range(2):
+        up(world)
+        shown.append("what to type next" in world.stdout.getvalue())
+    assert shown == [True, False]
+
+
 def fail_write(world: World, number: int) -> None:
     """Let the `number`-th write of a file fail."""
     left = number

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import traceback
@@ -137,6 +138,7 @@ def test_users_warns_of_weak_hashes_and_tells_programs_the_same(home: Path) -> N
     ran = ppctl("users")
     assert ran.err == "warning: too easily guessed from the file: old; `ppctl passwd NAME` moves to bcrypt\n"
     ann, old = ppctl("users", "--json").result["users"]
+    assert re.fullmatch("[0-9a-f]{12}", ann.pop("hash_id")) and len(old.pop("hash_id")) == 12
     assert ann == {
         "name": "ann",
         "scheme": "bcrypt",

@@ -106,7 +106,7 @@ def test_a_busy_port_gets_a_clear_message(newcomer: Newcomer) -> None:
     assert done.returncode == 2
     assert f"127.0.0.1:{port} is taken by" in done.stderr
     assert f"(pid {os.getpid()})" in done.stderr
-    assert "choose another port" in done.stderr
+    assert f"make up PORT={port + 1}" in done.stderr
     assert "first user" not in done.stdout
 
 

@@ -94,11 +94,12 @@ DONE = {"results": [index({"changed": True})]}
 
 def test_one_task_is_asked_of_the_hosts(ansible: Ansible) -> None:
     ansible.answer(event("web1", changed=True, **DONE), event("web2", changed=True, **DONE))
-    ran = ppctl("restart", "--worker", "2", "--on", "prod", "-i", "hosts.yml", "--index", "team")
+    options = ("-i", "hosts.yml", "-i", "more.yml", "--index", "team")
+    ran = ppctl("restart", "--worker", "2", "--on", "prod", *options)
     assert ran.code == 0, ran.err
     assert table(ran) == [["web1", "pypi", "changed", "done"], ["web2", "pypi", "changed", "done"]]
     (call,) = ansible.calls
-    assert call["argv"][1:3] == ["--inventory", "hosts.yml"]
+    assert call["argv"][1:5] == ["--inventory", "hosts.yml", "--inventory", "more.yml"]
     assert call["argv"][0].endswith("playbooks/command.yml")
     assert call["variables"] == {
         "ppctl_on": "prod",
@@ -143,6 +144,85 @@ def test_a_user_who_was_there_is_told(ansible: Ansible) -> None:
     assert "with the password as before: on web2" in ran.err
 
 
+@pytest.mark.parametrize(
+    ("argv", "result", "words"),
+    [
+        (["adduser", "ann", "--generate"], {"changed": True, "user": "ann"}, "ann added"),
+        (["passwd", "ann", "--generate"], {"changed": True, "user": "ann"}, "new password of ann"),
+        (["deluser", "ann"], {"changed": True, "removed": ["ann"]}, "ann removed"),
+        (["deluser", "ann"], {"changed": False, "removed": []}, "nothing to do"),
+        (["disable", "ann"], {"changed": True, "user": "ann"}, "ann disabled"),
+        (["enable", "ann"], {"changed": True, "user": "ann"}, "ann enabled"),
+        (["restart"], {"changed": True, "workers": [1, 2]}, "workers 1, 2 restarted"),
+        (["start"], {"changed": True, "workers": [2]}, "worker 2 started"),
+        (["stop"], {"changed": False, "workers": []}, "nothing to do"),
+    ],
+)
+def test_the_table_says_what_has_changed(
+    ansible: Ansible, argv: list[str], result: dict[str, Any], words: str
+) -> None:
+    ansible.answer(event("web1", changed=result["changed"], results=[index(result)]), hosts=("web1",))
+    ran = ppctl(*argv, "--on", "all")
+    assert table(Ran(ran.code, ran.out[ran.out.index("HOST") :], ran.err))[0][3] == words
+
+
+def test_the_rest_is_finished_with_the_same_password(ansible: Ansible) -> None:
+    ansible.answer(event("web1", changed=True, **DONE), event("web2", "unreachable", "no route to host"))
+    ran = ppctl("adduser", "bob", "--generate", "--on", "all")
+    assert ran.code == 1 and "type it in: ppctl adduser bob --on 'web2'" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("message", "hint"),
+    [
+        ("Task failed: Missing sudo password", "-K asks for sudo's password"),
+        ("Task failed: Incorrect sudo password", "-K asks for sudo's password"),
+        ("The module interpreter '/usr/bin/python3' was not found.", "install Python 3.10"),
+        ("ppctl is not installed on this host (/x). The role", "ppctl up --on PATTERN"),
+        ("Make sure this host can be reached over ssh: ssh: connect", "try it: ansible HOST -m ping"),
+    ],
+)
+def test_a_failure_comes_with_what_to_do(ansible: Ansible, message: str, hint: str) -> None:
+    ansible.answer(event("web1", "failed", message, msg=message), hosts=("web1",))
+    ran = ppctl("restart", "--on", "all")
+    assert f"hint: {hint}" in ran.err and "Task failed" not in ran.out
+    assert ppctl("restart", "--on", "all", "--json").result["hosts"][0]["indexes"] == []
+
+
+def test_a_hosts_own_hint_is_told_once(ansible: Ansible) -> None:
+    error = {"error": {"message": "another ppctl is at work", "hint": "wait, or see ps"}}
+    ansible.answer(
+        *(event(host, "failed", "x", results=[{**index(None), **error}]) for host in ("web1", "web2"))
+    )
+    assert ppctl("start", "--on", "all").err.count("hint: wait, or see ps") == 1
+
+
+def test_after_ctrl_c_it_says_who_had_answered(ansible: Ansible, monkeypatch: pytest.MonkeyPatch) -> None:
+    ansible.answer(event("web1", changed=True, **DONE))
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ppctl.commands.fleet._progress", lambda out: interrupt)
+    ran = ppctl("restart", "--on", "all", "--json")
+    assert ran.code == 130
+    assert (ran.result["done"], ran.result["interrupted"]) == (["web1"], ["web2"])
+    ran = ppctl("restart", "--on", "all")
+    assert ran.code == 130 and "done: web1; not done: web2" in ran.err
+
+
+def test_before_anybody_had_answered_ctrl_c_is_ctrl_c(
+    ansible: Ansible, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ansible.answer()
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(fleet, "_take", interrupt)
+    assert ppctl("restart", "--on", "all").code == 130
+
+
 def test_who_failed_and_who_was_not_begun_is_named(ansible: Ansible) -> None:
     failed = {"results": [{**index(None), "error": {"message": "worker 1 does not serve", "hint": ""}}]}
     ansible.answer(
@@ -171,9 +251,10 @@ def test_status_tells_who_is_not_well(ansible: Ansible) -> None:
     ran = ppctl("status", "--on", "all")
     assert ran.code == 1
     assert table(ran) == [
-        ["web1", "pypi", "ok", "healthy, 1 of 1 workers, 3 packages, 1 users"],
+        ["web1", "pypi", "ok", "healthy, 1 of 1 worker, 3 packages, 1 user"],
         ["web1", "lib", "not", "well  degraded, 1 of 2 workers"],
     ]
+    assert "well: none; not well: web1" in ran.err
     assert ansible.calls[0]["variables"]["ppctl_index"] == "all"
 
 
@@ -189,6 +270,18 @@ def test_users_diff_shows_only_what_differs(ansible: Ansible) -> None:
         ["bob", "web1", "pypi", "bcrypt,", "disabled"],
         ["bob", "web2", "pypi", "missing"],
     ]
+
+
+def test_users_diff_says_whose_password_may_be_another(ansible: Ansible) -> None:
+    ann = {"name": "ann", "scheme": "bcrypt", "disabled": False}
+    same = {"name": "bob", "scheme": "bcrypt", "disabled": False, "hash_id": "0"}
+    ansible.answer(
+        event("web1", results=[index({"users": [{**ann, "hash_id": "1"}, same]})]),
+        event("web2", results=[index({"users": [{**ann, "hash_id": "2"}, same]})]),
+    )
+    ran = ppctl("users", "--on", "all", "--diff")
+    assert "may be another one: ann" in ran.out and "bob" not in ran.out
+    assert ppctl("users", "--on", "all", "--diff", "--json").result["hashed_apart"] == ["ann"]
 
 
 def test_users_diff_also_shows_what_they_may_do(ansible: Ansible) -> None:
@@ -247,12 +340,44 @@ def test_up_is_the_playbook_limited_to_the_hosts(ansible: Ansible) -> None:
     assert call["argv"][1:5] == ["--limit", "web1", "--check", "--diff"]
 
 
-def test_what_ansible_says_is_told_where_it_cannot_begin(ansible: Ansible) -> None:
-    ansible.answer(hosts=(), errors="ERROR! the inventory is broken", code=4)
-    ran = ppctl("status", "--on", "all")
-    assert ran.code == 1 and "the inventory is broken" in ran.err and "ansible-inventory" in ran.err
-    ansible.answer(hosts=(), code=0)
-    assert "no host of the inventory matches 'nobody'" in ppctl("status", "--on", "nobody").err
+@pytest.mark.parametrize(
+    ("code", "errors", "message"),
+    [
+        (4, "ERROR! the inventory is broken", "the inventory is broken"),
+        (0, "", "no host of the inventory matches 'prod'"),
+        (1, "[ERROR]: --limit leaves us with no hosts to target.", "no host of the inventory matches 'prod'"),
+        (
+            1,
+            "[ERROR]: Could not match supplied host pattern, ignoring: web9",
+            "group of the inventory matches 'web9'",
+        ),
+        (0, "[WARNING]: No inventory was parsed, only implicit", "there is no inventory"),
+        (0, "[WARNING]: Unable to parse /x as an inventory source", "Unable to parse /x"),
+        (3, "", "ended with exit code 3"),
+    ],
+)
+def test_where_ansible_cannot_begin_it_says_why(
+    ansible: Ansible, code: int, errors: str, message: str
+) -> None:
+    ansible.answer(hosts=(), errors=errors, code=code)
+    ran = ppctl("status", "--on", "prod")
+    assert ran.code == 1 and message in ran.err and "ansible-inventory" in ran.err
+
+
+def test_the_operators_own_ansible_settings_count(
+    ansible: Ansible, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ansible.answer(event("web1", **DONE), hosts=("web1",))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", "/x")
+    ppctl("start", "--on", "all")
+    (tmp_path / "ansible.cfg").write_text("[defaults]\nforks = 3\n")
+    ppctl("start", "--on", "all")
+    monkeypatch.setenv("ANSIBLE_FORKS", "7")
+    ppctl("start", "--on", "all")
+    environments = [call["environment"] for call in ansible.calls]
+    assert [each.get("ANSIBLE_FORKS") for each in environments] == ["20", None, "7"]
+    assert {each["ANSIBLE_VAULT_PASSWORD_FILE"] for each in environments} == {"/x"}
 
 
 def test_lines_of_somebody_elses_plugin_are_no_obstacle(ansible: Ansible) -> None:

@@ -43,6 +43,7 @@ class CallbackModule(CallbackBase):
             host=result._host.get_name(),
             state=state,
             action=result._task.resolved_action or result._task.action,
+            step=result._task.get_name(include_role_fqcn=False).rpartition(" : ")[2],
             changed=bool(data.get("changed")),
             message=str(data.get("msg", "")),
             parts=[{key: part[key] for key in KEYS if key in part} for part in parts],
