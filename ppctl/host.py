@@ -1,6 +1,6 @@
-"""The only code that touches this machine: files, links, locks, accounts, processes.
+"""A machine: files, links, locks, accounts, processes. Nothing else in ppctl touches one.
 
-`Host` is the Protocol that everything else is written against; `LocalHost` is this machine.
+`Host` is the Protocol that everything else is written against; this machine is `LocalHost` (local_host.py).
 The tests have an in-memory one (`tests/fake_host.py`).
 """
 
@@ -8,29 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import grp
-import json
 import os
-import pwd
 import re
-import shutil
-import signal
-import stat
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol
+from typing import Literal, Protocol
 
-from ppctl.errors import CommandFailed, PpctlError
+from ppctl.errors import PpctlError
 
 Kind = Literal["file", "directory", "link", "other"]
-
-COPY_BYTES = 1 << 20
-PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 TEMPORARY = re.compile(r"\..+\.([0-9]+)\.tmp")
 """Names of temporary files; the group is the pid of the process that writes there."""
@@ -161,20 +148,27 @@ class Host(Protocol):
         """
 
 
-def _reason(error: OSError) -> str:
+class WaitAnnouncer(Protocol):
+    """Told, once, for whom a command is waiting."""
+
+    def __call__(self, message: str) -> None:
+        """Show `message`."""
+
+
+def reason(error: OSError) -> str:
     return os.strerror(error.errno) if error.errno else str(error)
 
 
 @contextlib.contextmanager
-def _telling(action: str, path: Path) -> Iterator[None]:
+def telling(action: str, path: Path) -> Iterator[None]:
     """Turn an OSError into a PpctlError that says what could not be done, where, and what to do."""
     try:
         yield
     except OSError as e:
-        raise PpctlError(f"{path}: cannot {action}: {_reason(e)}", _hint(e, path)) from e
+        raise PpctlError(f"{path}: cannot {action}: {reason(e)}", hint(e, path)) from e
 
 
-def _hint(error: OSError, path: Path) -> str:
+def hint(error: OSError, path: Path) -> str:
     if error.errno == errno.ENOSPC:
         return f"free some space on the file system of {path.parent}, then run the command again"
     if error.errno in (errno.EACCES, errno.EPERM):
@@ -184,318 +178,3 @@ def _hint(error: OSError, path: Path) -> str:
     if error.errno == errno.ENOTDIR:
         return "a part of that path is a file: choose another home with -C, or move the file away"
     return ""
-
-
-class LocalHost:
-    """This machine."""
-
-    def __init__(self, announce: WaitAnnouncer | None = None) -> None:
-        self._announce = announce
-
-    def user(self) -> str:
-        return _user_name(os.geteuid())
-
-    def is_root(self) -> bool:
-        return os.geteuid() == 0
-
-    def account_exists(self, name: str) -> bool:
-        try:
-            pwd.getpwnam(name)
-        except KeyError:
-            return False
-        return True
-
-    def primary_group(self, name: str) -> str:
-        try:
-            return _group_name(pwd.getpwnam(name).pw_gid)
-        except KeyError:
-            return name
-
-    def stat(self, path: Path) -> FileInfo | None:
-        try:
-            found = path.lstat()
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except OSError as e:
-            raise PpctlError(f"{path}: cannot look at it: {_reason(e)}", _hint(e, path)) from e
-        kind: Kind = "other"
-        target = ""
-        if stat.S_ISLNK(found.st_mode):
-            kind, target = "link", str(path.readlink())
-        elif stat.S_ISREG(found.st_mode):
-            kind = "file"
-        elif stat.S_ISDIR(found.st_mode):
-            kind = "directory"
-        return FileInfo(
-            kind,
-            stat.S_IMODE(found.st_mode),
-            _user_name(found.st_uid),
-            _group_name(found.st_gid),
-            found.st_size,
-            found.st_mtime,
-            target,
-        )
-
-    def read(self, path: Path) -> bytes | None:
-        with _telling("read", path):
-            try:
-                return path.read_bytes()
-            except FileNotFoundError:
-                return None
-
-    def list(self, path: Path) -> list[str]:
-        with _telling("list", path):
-            try:
-                return sorted(os.listdir(path))
-            except FileNotFoundError:
-                return []
-
-    def file_system(self, path: Path) -> FileSystem:
-        with _telling("look at the file system of", path):
-            found = os.statvfs(path)
-        return FileSystem(
-            size=found.f_blocks * found.f_frsize,
-            free=found.f_bavail * found.f_frsize,
-            inodes=found.f_files,
-            inodes_free=found.f_favail,
-            read_only=bool(found.f_flag & os.ST_RDONLY),
-            no_exec=bool(found.f_flag & os.ST_NOEXEC),
-        )
-
-    def write(
-        self, path: Path, content: bytes, *, mode: int, owner: str | None = None, group: str | None = None
-    ) -> None:
-        with _telling("write", path), _replacing(path, mode, owner, group) as file:
-            file.write(content)
-
-    def copy_file(
-        self, source: Path, path: Path, *, mode: int, owner: str | None = None, group: str | None = None
-    ) -> None:
-        with _telling("read", source):
-            original = source.open("rb")
-        with original, _telling("write", path), _replacing(path, mode, owner, group) as file:
-            shutil.copyfileobj(original, file, COPY_BYTES)
-            file.flush()
-            found = os.fstat(original.fileno())
-            os.utime(file.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
-
-    def append(self, path: Path, content: bytes, *, mode: int) -> None:
-        with _telling("append to", path):
-            descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW, mode)
-            try:
-                if os.fstat(descriptor).st_size == 0:
-                    os.fchmod(descriptor, mode)  # the umask has taken its bits away
-                if os.write(descriptor, content) != len(content):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # only a full disk writes less
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-
-    def make_directory(
-        self, path: Path, *, mode: int, owner: str | None = None, group: str | None = None
-    ) -> None:
-        with _telling("make the directory", path):
-            path.mkdir(parents=True, exist_ok=True)
-        self.set_attributes(path, mode=mode, owner=owner, group=group)
-
-    def set_attributes(
-        self, path: Path, *, mode: int, owner: str | None = None, group: str | None = None
-    ) -> None:
-        with _telling("set mode and owner of", path):
-            _chown(path, owner, group)
-            path.chmod(mode)  # after chown, which clears setgid
-
-    def link(self, path: Path, target: str) -> None:
-        temporary = _temporary(path)
-        with _telling("make the link", path):
-            temporary.unlink(missing_ok=True)
-            temporary.symlink_to(target)
-            try:
-                temporary.rename(path)
-            except BaseException:
-                temporary.unlink(missing_ok=True)
-                raise
-            _sync_directory(path.parent)
-
-    def remove(self, path: Path) -> None:
-        with _telling("remove", path):
-            path.unlink(missing_ok=True)
-
-    def remove_tree(self, path: Path) -> None:
-        with _telling("remove", path), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path)
-
-    def leftovers(self, directory: Path) -> tuple[Path, ...]:
-        found = [(name, TEMPORARY.fullmatch(name)) for name in self.list(directory)]
-        return tuple(directory / name for name, match in found if match and not _is_running(int(match[1])))
-
-    def which(self, program: str) -> str | None:
-        # sbin is not on the PATH of ordinary users, but systemd's and supervisor's tools may be there.
-        search = os.environ.get("PATH", os.defpath) + os.pathsep + "/usr/local/sbin:/usr/sbin:/sbin"
-        return shutil.which(program, path=search)
-
-    def run(
-        self,
-        argv: Sequence[str],
-        *,
-        input: str | None = None,
-        env: Mapping[str, str] | None = None,
-        check: bool = True,
-        timeout: float | None = None,
-        dies_with_us: bool = False,
-    ) -> Completed:
-        try:
-            done = subprocess.run(
-                preexec_fn=_die_with_parent() if dies_with_us else None,
-                args=argv,
-                input=input,
-                stdin=subprocess.DEVNULL if input is None else None,
-                env={**os.environ, **env} if env else None,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=timeout,
-                check=False,
-            )
-        except FileNotFoundError as e:
-            raise PpctlError(f"{argv[0]}: there is no such program") from e
-        except OSError as e:
-            raise PpctlError(f"{argv[0]}: cannot be run: {_reason(e)}") from e
-        except subprocess.TimeoutExpired as e:
-            raise PpctlError(f"{' '.join(argv)} did not finish within {timeout:g} s") from e
-        if check and done.returncode != 0:
-            raise CommandFailed(list(argv), done.returncode, done.stderr or done.stdout)
-        return Completed(done.returncode, done.stdout, done.stderr)
-
-    @contextlib.contextmanager
-    def lock(self, path: Path, *, purpose: str, wait: bool = True) -> Iterator[None]:
-        with _telling("lock", path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = _lock_holder(descriptor)
-                if not wait:
-                    raise PpctlError(
-                        f"{path}: another ppctl is at work on this index: {holder}",
-                        "wait until it has finished, or leave out --no-wait",
-                    ) from None
-                if self._announce:
-                    self._announce(f"waiting for another ppctl that is at work on this index: {holder}")
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-            os.ftruncate(descriptor, 0)
-            note = {"pid": os.getpid(), "user": self.user(), "purpose": purpose, "since": int(time.time())}
-            os.pwrite(descriptor, json.dumps(note).encode(), 0)
-            yield
-        finally:
-            os.close(descriptor)  # releases the lock
-
-
-@contextlib.contextmanager
-def _replacing(path: Path, mode: int, owner: str | None, group: str | None) -> Iterator[BinaryIO]:
-    """A file to write into, which takes the place of `path` when the `with` block ends well."""
-    temporary = _temporary(path)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    try:
-        descriptor = os.open(temporary, flags, 0o600)
-    except FileExistsError:  # left behind by a killed process that had our pid
-        temporary.unlink()
-        descriptor = os.open(temporary, flags, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            _chown(file.fileno(), owner, group)
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
-
-
-class WaitAnnouncer(Protocol):
-    """Told, once, for whom a command is waiting."""
-
-    def __call__(self, message: str) -> None:
-        """Show `message`."""
-
-
-def _lock_holder(descriptor: int) -> str:
-    try:
-        note = json.loads(os.pread(descriptor, 4096, 0))
-        return f"`{note['purpose']}` by {note['user']} (pid {note['pid']})"
-    except (ValueError, KeyError, TypeError):
-        return "unknown process"
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """Return what a child calls so that the kernel kills it when its parent dies (Linux; prctl(2))."""
-    if sys.platform != "linux":
-        return None
-    import ctypes
-
-    prctl, ours = ctypes.CDLL(None).prctl, os.getpid()
-
-    def ask() -> None:
-        prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-        if os.getppid() != ours:
-            os._exit(1)  # it has died in between
-
-    return ask
-
-
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _group_name(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
-
-
-def _chown(path: Path | int, owner: str | None, group: str | None) -> None:
-    """Set owner and group; nothing is asked of the kernel when they are right already."""
-    if owner is None and group is None:
-        return
-    try:
-        uid = pwd.getpwnam(owner).pw_uid if owner else -1
-        gid = grp.getgrnam(group).gr_gid if group else -1
-    except KeyError as e:
-        raise PpctlError(
-            f"no such account or group: {owner}:{group}", f"create it: useradd --system {owner}"
-        ) from e
-    found = os.stat(path)
-    if uid in (-1, found.st_uid) and gid in (-1, found.st_gid):
-        return
-    os.chown(path, uid, gid)
-
-
-def _sync_directory(path: Path) -> None:
-    """Make a rename last (rename(2) says nothing about power loss until the directory is synced)."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

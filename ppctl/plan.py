@@ -7,32 +7,26 @@ workers one by one, and last what nobody uses any more.
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ppctl import releases, rollback
+from ppctl import plan_files, releases, rollback
 from ppctl.changes import (
     BuildRelease,
     Change,
     CreateAccount,
     LeaveDeployment,
     LoadManager,
-    MakeDirectory,
-    MakeLink,
     RemovePath,
     RemoveReleases,
     RestartWorker,
-    SetAttributes,
-    WriteFile,
     WriteManifest,
 )
 from ppctl.deployment import Manifest, read_manifest
-from ppctl.desired import Desired, Directory, File, Link
-from ppctl.errors import PpctlError
-from ppctl.host import FileInfo, Host
+from ppctl.desired import Desired, File
+from ppctl.host import Host
 from ppctl.index import Index
 from ppctl.machine import Machine, WorkerFailed
 
@@ -65,17 +59,17 @@ def make(index: Index, desired: Desired, machine: Machine, settings: File | None
     host, layout = machine.host, index.layout
     manifest = read_manifest(host, layout)
     prefix = index.settings.url_prefix
-    files = list(_files(desired.files, host))
+    files = list(plan_files.files(desired.files, host))
     leave = list(_leave(manifest, desired, host))
     changes: list[Change] = [
         *_account(desired, host),
-        *_directories(desired, host),
+        *plan_files.directories(desired.directories, host),
         *_leftovers(manifest, desired, host),
         *_manifest_before(index, manifest, desired, host),
         *_release(index, desired, host),
-        *_files([settings] if settings else [], host),
+        *plan_files.files([settings] if settings else [], host),
         *files,
-        *_links(desired, host),
+        *plan_files.links(desired, host),
         *leave,
         *_processes(desired, machine, _Situation(prefix, _touches(files, desired), _moves(leave))),
         *_old_sockets(desired, host),
@@ -140,109 +134,6 @@ def _account(desired: Desired, host: Host) -> Iterator[Change]:
     if desired.account and not host.account_exists(desired.account):
         home = desired.deployment.home
         yield CreateAccount("create", desired.account, "service account", home=home)
-
-
-def _directories(desired: Desired, host: Host) -> Iterator[Change]:
-    for wanted in desired.directories:
-        found = host.stat(wanted.path)
-        if found and found.kind == "link":
-            continue  # an operator's own: packages on another disk
-        if found and found.kind != "directory":
-            raise PpctlError(
-                f"{wanted.path}: a directory must be here, and this is a {found.kind}",
-                f"move it away: mv {wanted.path} {wanted.path}.old",
-            )
-        summary = _attributes_differ(wanted, found)
-        if found is None or summary:
-            yield MakeDirectory(
-                "mend" if found else "create",
-                str(wanted.path),
-                summary,
-                mode=wanted.mode,
-                owner=wanted.owner,
-                group=wanted.group,
-            )
-
-
-def _attributes_differ(wanted: Directory | File, found: FileInfo | None) -> str:
-    """Return in words how mode and owner differ, '' when they do not."""
-    if found is None:
-        return ""
-    problems = []
-    if found.mode != wanted.mode:
-        problems.append(f"mode {found.mode:04o} -> {wanted.mode:04o}")
-    if wanted.owner and found.owner != wanted.owner:
-        problems.append(f"owner {found.owner} -> {wanted.owner}")
-    if wanted.group and found.group != wanted.group:
-        problems.append(f"group {found.group} -> {wanted.group}")
-    return ", ".join(problems)
-
-
-def _files(files: Iterable[File], host: Host) -> Iterator[Change]:
-    for wanted in files:
-        found = host.stat(wanted.path)
-        if found and found.kind == "directory":
-            raise PpctlError(
-                f"{wanted.path}: a file must be here, and this is a directory",
-                f"move it away: mv {wanted.path} {wanted.path}.old",
-            )
-        attributes = {"mode": wanted.mode, "owner": wanted.owner, "group": wanted.group}
-        # A link in place of a file is replaced: reading through it would hide that it is one.
-        old = host.read(wanted.path) if found and found.kind == "file" else None
-        if old is None or (not wanted.keep and old != wanted.content):
-            if found and found.kind == "link" and wanted.keep:
-                continue
-            yield WriteFile(
-                "update" if found else "create",
-                str(wanted.path),
-                diff=_diff(wanted.path, old, wanted.content),
-                content=wanted.content,
-                **attributes,  # type: ignore[arg-type]
-            )
-        elif summary := _attributes_differ(wanted, found):
-            yield SetAttributes("mend", str(wanted.path), summary, **attributes)  # type: ignore[arg-type]
-
-
-def _diff(path: Path, old: bytes | None, new: bytes) -> str:
-    """Return the unified diff from `old` (None: no file) to `new`."""
-    before = (old or b"").decode("utf-8", "replace").splitlines(keepends=True)
-    after = new.decode("utf-8", "replace").splitlines(keepends=True)
-    source = "/dev/null" if old is None else str(path)
-    lines = difflib.unified_diff(before, after, source, str(path))
-    return "".join(line if line.endswith("\n") else line + "\n" for line in lines)
-
-
-def _links(desired: Desired, host: Host) -> Iterator[Change]:
-    layout, release = desired.deployment.layout, desired.release
-    wanted = [Link(layout.current, release.id), *desired.links]
-    for link in wanted:
-        found = host.stat(link.path)
-        if found and found.kind != "link":
-            raise PpctlError(
-                f"{link.path}: a link must be here, and this is a {found.kind}",
-                f"move it away: mv {link.path} {link.path}.old",
-            )
-        if link.path.parent == desired.links[0].path.parent and found and found.target != link.target:
-            _check_name_is_free(link, found, host)
-        if found is None or found.target != link.target:
-            diff = f"-{link.path} -> {found.target}\n" if found else ""
-            yield MakeLink(
-                "update" if found else "create",
-                str(link.path),
-                f"-> {link.target}",
-                diff=f"{diff}+{link.path} -> {link.target}\n",
-                to=link.target,
-            )
-
-
-def _check_name_is_free(link: Link, found: FileInfo, host: Host) -> None:
-    """Two indexes of one name would take each other's units and links."""
-    other = Path(found.target)
-    if host.stat(other / "ppctl.yml"):
-        raise PpctlError(
-            f"name: another index on this machine is called {link.path.name}: {other}",
-            "give this one another `name` in ppctl.yml",
-        )
 
 
 def _release(index: Index, desired: Desired, host: Host) -> Iterator[Change]:

@@ -15,6 +15,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct, field
 
+from ppctl import refusals, yaml_text
 from ppctl.errors import UsageError
 
 
@@ -220,18 +221,7 @@ def load(path: Path, content: bytes | None) -> Settings:
     """
     if content is None:
         raise UsageError(f"{path}: there is no such file", f"create it: ppctl init -C {path.parent}")
-    import yaml
-
-    try:
-        data = yaml.load(content.decode("utf-8"), Loader=_strict_loader())  # noqa: S506 - a SafeLoader
-    except UnicodeDecodeError as e:
-        raise UsageError(f"{path}: not UTF-8 text (byte {e.start})") from e
-    except yaml.YAMLError as e:
-        raise UsageError(f"{path}: not valid YAML: {_yaml_problem(e)}") from e
-    except ValueError as e:  # a date that is none
-        raise UsageError(f"{path}: not valid YAML: {e}", "write it in quotes if it is text") from e
-    except RecursionError as e:
-        raise UsageError(f"{path}: not valid YAML: nested too deeply") from e
+    data = yaml_text.parse(path, content)
     return from_data(data if data is not None else {}, str(path))
 
 
@@ -245,7 +235,9 @@ def from_data(data: Any, where: str) -> Settings:
     try:
         settings = msgspec.convert(given, Settings)
     except msgspec.ValidationError as e:
-        raise UsageError(f"{where}: {_explain(e)}", "`ppctl schema` shows every key") from e
+        raise UsageError(
+            f"{where}: {refusals.explain(e, json_schema())}", "`ppctl schema` shows every key"
+        ) from e
     _check(settings, where)
     return settings
 
@@ -254,111 +246,6 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON schema (2020-12) of `ppctl.yml`."""
     schema = msgspec.json.schema(Settings)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def _strict_loader() -> Any:
-    """Return a SafeLoader that refuses a key given twice: YAML would silently take the last one."""
-    import yaml
-
-    class Loader(yaml.SafeLoader):
-        pass
-
-    def mapping(loader: Any, node: Any) -> dict[Any, Any]:
-        seen = []
-        for key_node, _ in node.value:
-            key = loader.construct_object(key_node)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key `{key}` is given twice", key_node.start_mark
-                )
-            seen.append(key)
-        return dict(yaml.SafeLoader.construct_mapping(loader, node, deep=True))
-
-    Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
-    return Loader
-
-
-def _yaml_problem(error: Any) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return f"{problem} (line {mark.line + 1}, column {mark.column + 1})" if mark else problem
-
-
-def _explain(error: msgspec.ValidationError) -> str:
-    """Turn msgspec's message into `key.path: what is wrong (accepted values)`."""
-    text, _, path = str(error).partition(" - at `")
-    path = path.rstrip("`").removeprefix("$").lstrip(".")
-    path = re.sub(r"\[(\d+)\]", r".\1", path).replace("[...]", "")
-    unknown = re.match(r"Object contains unknown field `(.*)`", text)
-    if unknown:
-        key = f"{path}.{unknown[1]}" if path else unknown[1]
-        return f"{key}: no such key{_suggestion(unknown[1], path)}"
-    quotes = ' (text is written in quotes, such as "3.10")' if text == "Expected `str`, got `float`" else ""
-    return f"{path or 'settings'}: {_plain(text)}{_accepted(path)}{quotes}"
-
-
-def _plain(text: str) -> str:
-    text = text.replace("`", "")
-    for old, new in (
-        ("Expected str matching regex", "expected text of the form"),
-        ("Expected", "expected"),
-        ("Invalid enum value", "not an accepted value:"),
-        (" int", " a whole number"),
-        (" str", " text"),
-        (" bool", " true or false"),
-        (" object", " keys and values"),
-        (" array", " a list"),
-        (" float", " a number"),
-        (" null", " nothing"),
-    ):
-        text = text.replace(old, new)
-    return text
-
-
-def _field_at(path: str) -> Any:
-    """Return the schema of the key at `path`, following lists and nested structs; None if unknown."""
-    schema = json_schema()
-    definitions = schema["$defs"]
-    node: Any = {"$ref": "#/$defs/Settings"}
-    for part in path.split("."):
-        node = _resolve(node, definitions)
-        if part.isdigit():
-            node = node.get("items") or node.get("additionalProperties")
-        else:
-            node = node.get("properties", {}).get(part)
-        if node is None:
-            return None
-    return _resolve(node, definitions)
-
-
-def _resolve(node: Any, definitions: dict[str, Any]) -> Any:
-    for ref in [node.get("$ref"), *(option.get("$ref") for option in node.get("anyOf", []))]:
-        if ref:
-            return definitions[ref.rsplit("/", 1)[1]]
-    return node
-
-
-def _accepted(path: str) -> str:
-    node = _field_at(path) if path else None
-    if not node:
-        return ""
-    node = node.get("items", node)
-    if "$ref" in node:
-        node = _resolve(node, json_schema()["$defs"])
-    if "enum" in node:
-        return f" (accepted: {', '.join(node['enum'])})"
-    if "minimum" in node and "maximum" in node:
-        return f" (accepted: {node['minimum']} to {node['maximum']})"
-    return ""
-
-
-def _suggestion(key: str, path: str) -> str:
-    import difflib
-
-    node = json_schema()["$defs"]["Settings"] if not path else _field_at(path)
-    known = list((node or {}).get("properties", {}))
-    close = difflib.get_close_matches(key, known, n=1)
-    return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(known)})"
 
 
 def _check_texts(node: Any, where: str, path: str = "") -> None:

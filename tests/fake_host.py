@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ppctl.errors import CommandFailed, PpctlError
-from ppctl.host import TEMPORARY, Completed, FileInfo, FileSystem, Kind, WaitAnnouncer, _telling
+from ppctl.host import TEMPORARY, Completed, FileInfo, FileSystem, Kind, WaitAnnouncer, telling
 
 MIDWAY = ("write", "copy_file", "link", "append", "remove_tree")
 """The operations that a kill can hit in the midst."""
@@ -195,7 +195,7 @@ class FakeHost:
         return FileInfo(node.kind, node.mode, node.owner, node.group, size, node.mtime, node.target)
 
     def read(self, path: Path) -> bytes | None:
-        with _telling("read", path):
+        with telling("read", path):
             try:
                 node = self._get(path, follow=True)
             except FileNotFoundError:
@@ -205,7 +205,7 @@ class FakeHost:
             return node.content
 
     def list(self, path: Path) -> list[str]:
-        with _telling("list", path):
+        with telling("list", path):
             try:
                 found = self._find(path, follow=True)
                 node = self._get(found)
@@ -216,7 +216,7 @@ class FakeHost:
             return sorted(each.name for each in self.nodes if _parent(each) == found and each != found)
 
     def file_system(self, path: Path) -> FileSystem:
-        with _telling("look at the file system of", path):
+        with telling("look at the file system of", path):
             found = self._find(path, follow=True)
             self._get(found)
         return next(self.file_systems[each] for each in (found, *found.parents) if each in self.file_systems)
@@ -225,7 +225,7 @@ class FakeHost:
         self, path: Path, content: bytes, *, mode: int, owner: str | None = None, group: str | None = None
     ) -> None:
         self.step("write", path, content, mode, owner, group)
-        with _telling("write", path):
+        with telling("write", path):
             found = self._place(path)
             node = self._new("file", mode, content=content)
             self._chown(node, owner, group)
@@ -236,9 +236,9 @@ class FakeHost:
         self, source: Path, path: Path, *, mode: int, owner: str | None = None, group: str | None = None
     ) -> None:
         self.step("copy_file", source, path, mode, owner, group)
-        with _telling("read", source):
+        with telling("read", source):
             original = self._get(source, follow=True)
-        with _telling("write", path):
+        with telling("write", path):
             found = self._place(path)
             node = self._new("file", mode, content=original.content)
             self._chown(node, owner, group)
@@ -248,7 +248,7 @@ class FakeHost:
 
     def append(self, path: Path, content: bytes, *, mode: int) -> None:
         self.step("append", path, content, mode)
-        with _telling("append to", path):
+        with telling("append to", path):
             found = self._find(path)
             node = self.nodes.get(found)
             self._die_midway(found, self._new("file", mode, content=content[: len(content) // 2]), node)
@@ -264,7 +264,7 @@ class FakeHost:
         self, path: Path, *, mode: int, owner: str | None = None, group: str | None = None
     ) -> None:
         self.step("make_directory", path, mode, owner, group)
-        with _telling("make the directory", path):
+        with telling("make the directory", path):
             self._parents(path)
         self._set_attributes(path, mode, owner, group)
 
@@ -276,14 +276,14 @@ class FakeHost:
 
     def link(self, path: Path, target: str) -> None:
         self.step("link", path, target)
-        with _telling("make the link", path):
+        with telling("make the link", path):
             found, node = self._place(path), self._new("link", 0o777, target=target)
             self._die_midway(found.with_name(f".{found.name}.{self.pid - 1}.tmp"), node)
             self.nodes[found] = node
 
     def remove(self, path: Path) -> None:
         self.step("remove", path)
-        with _telling("remove", path):
+        with telling("remove", path):
             try:
                 found = self._find(path)
                 node = self._get(found)
@@ -295,7 +295,7 @@ class FakeHost:
 
     def remove_tree(self, path: Path) -> None:
         self.step("remove_tree", path)
-        with _telling("remove", path):
+        with telling("remove", path):
             try:
                 found = self._find(path)
                 node = self._get(found)
@@ -345,7 +345,7 @@ class FakeHost:
 
     @contextlib.contextmanager
     def lock(self, path: Path, *, purpose: str, wait: bool = True) -> Iterator[None]:
-        with _telling("lock", path):
+        with telling("lock", path):
             found = self._find(path)
             node = self.nodes.get(found)
             if node is None:
@@ -449,7 +449,7 @@ class FakeHost:
                 raise _error(errno.EEXIST if each == path else errno.ENOTDIR)
 
     def _set_attributes(self, path: Path, mode: int, owner: str | None, group: str | None) -> None:
-        with _telling("set mode and owner of", path):
+        with telling("set mode and owner of", path):
             node = self._get(path, follow=True)
             self._chown(node, owner, group)
             node.mode = mode

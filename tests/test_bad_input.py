@@ -373,7 +373,7 @@ def test_settings_that_are_a_directory(home: Path, ppctl: Ppctl) -> None:
 def test_no_uv(new_home: NewHome, ppctl: Ppctl, monkeypatch: pytest.MonkeyPatch) -> None:
     home = new_home()
     monkeypatch.setitem(sys.modules, "uv", None)
-    monkeypatch.setattr("ppctl.host.shutil.which", lambda *_, **__: None)
+    monkeypatch.setattr("ppctl.local_host.shutil.which", lambda *_, **__: None)
     assert_told(ppctl("up", "-C", home), 1, "uv is not installed", "pip install uv")
 
 
@@ -408,7 +408,7 @@ def test_systemd_does_not_run(new_home: NewHome, ppctl: Ppctl) -> None:
 def test_supervisor_is_not_installed(
     new_home: NewHome, ppctl: Ppctl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ppctl.managers.supervisor.SYSTEM_CONFIGURATIONS", (Path("/no/supervisord.conf"),))
+    monkeypatch.setattr("ppctl.managers.supervisor_machine.CONFIGURATIONS", (Path("/no/supervisord.conf"),))
     home = new_home(manager="supervisor", mode="system")
     assert_told(ppctl("up", "-C", home), 1, "manager: supervisor is not installed", "apt install supervisor")
 

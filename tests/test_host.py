@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from ppctl.errors import CommandFailed, PpctlError
-from ppctl.host import Host, LocalHost
+from ppctl.host import Host
+from ppctl.local_host import LocalHost
 from tests.fake_host import FakeHost, Killed
 
 Machine = tuple[Host, Path]
@@ -232,7 +233,7 @@ def test_run_takes_secrets_on_stdin(machine: Machine) -> None:
 def test_a_program_dies_with_ppctl(tmp_path: Path) -> None:
     """uv must not go on writing into a release that the next `ppctl up` removes."""
     code = (
-        "import sys; from ppctl.host import LocalHost\n"
+        "import sys; from ppctl.local_host import LocalHost\n"
         "LocalHost().run(['sh', '-c', 'echo $$ > $0; exec sleep 100', sys.argv[1]], dies_with_us=True)"
     )
     note = tmp_path / "pid"
@@ -286,7 +287,7 @@ def test_leftovers_are_those_of_dead_processes(machine: Machine) -> None:
 def test_a_kill_in_the_midst_leaves_a_temporary_file(tmp_path: Path) -> None:
     """What the fake one leaves is what the real one leaves."""
     code = (
-        "import os, sys, pathlib; from ppctl.host import LocalHost\n"
+        "import os, sys, pathlib; from ppctl.local_host import LocalHost\n"
         "os.fsync = lambda _: os.kill(os.getpid(), 9)\n"
         "LocalHost().write(pathlib.Path(sys.argv[1]) / 'file', b'new', mode=0o600)"
     )
@@ -460,7 +461,7 @@ def test_failures_of_programs(tmp_path: Path) -> None:
 
 HOLDER = """
 import sys, pathlib
-from ppctl.host import LocalHost
+from ppctl.local_host import LocalHost
 with LocalHost().lock(pathlib.Path(sys.argv[1]), purpose="ppctl up"):
     print("held", flush=True)
     sys.stdin.read()

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from ppctl import sample, settings
+from ppctl import refusals, sample, settings
 from ppctl.errors import UsageError
 from ppctl.settings import Action, Settings
 
@@ -230,7 +230,7 @@ def test_the_schema_agrees() -> None:
     for key, default, accepted, refused, _ in KEYS:
         node = schema["$defs"]["Settings"]
         for part in key.split("."):
-            node = settings._resolve(node["properties"][part], schema["$defs"]) | {}
+            node = refusals.resolve(node["properties"][part], schema["$defs"]) | {}
         assert conforms(default, node, schema["$defs"]) and conforms(accepted, node, schema["$defs"]), key
         if key not in CHECKED_BESIDE_THE_SCHEMA:
             assert not conforms(refused, node, schema["$defs"]), key

@@ -14,7 +14,7 @@ import pytest
 from ppctl import __version__, wheelhouse
 from ppctl.commands import wheelhouse as commands
 from ppctl.errors import PpctlError, UsageError
-from ppctl.host import LocalHost
+from ppctl.local_host import LocalHost
 from ppctl.output import Output
 from ppctl.wheelhouse import Source, Target
 from tests.cli import ppctl

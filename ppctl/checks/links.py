@@ -13,7 +13,7 @@ from ppctl.deployment import read_manifest
 from ppctl.errors import PpctlError
 from ppctl.host import Host
 from ppctl.layout import SETTINGS_NAME
-from ppctl.managers import supervisor
+from ppctl.managers import supervisor_machine
 from ppctl.settings import ManagerName
 
 
@@ -62,7 +62,7 @@ def _is_gone(path: Path, host: Host) -> bool:
 
 def _include_directory(subject: Subject) -> Path:
     if subject.manager is ManagerName.SUPERVISOR:
-        return supervisor.include_directory(subject.host)
+        return supervisor_machine.include_directory(subject.host)
     from ppctl.managers.systemd import unit_directory
 
     return unit_directory(is_system=True)

@@ -49,7 +49,7 @@ def user_names(context: click.Context, _parameter: click.Parameter, incomplete: 
 
     from ppctl import homes, index, users
     from ppctl.errors import PpctlError
-    from ppctl.host import LocalHost
+    from ppctl.local_host import LocalHost
 
     asked = context.params.get("home") or context.find_root().params.get("home")
     host = LocalHost()

@@ -37,7 +37,7 @@ class Call:
     @functools.cached_property
     def host(self) -> Host:
         """The machine that ppctl runs on."""
-        from ppctl.host import LocalHost
+        from ppctl.local_host import LocalHost
 
         return LocalHost(announce=self.out.progress)
 

@@ -20,7 +20,7 @@ from ppctl.errors import PpctlError, UsageError
 from ppctl.host import Host
 from ppctl.index import Index
 from ppctl.machine import Machine
-from ppctl.managers import Manager, supervisor
+from ppctl.managers import Manager, supervisor, supervisor_machine
 from ppctl.managers.handmade import SUFFIX, Handmade
 
 PACKAGE_MODE = 0o644
@@ -128,7 +128,8 @@ def _require_deployed(old: Old, found: Index, host: Host) -> None:
     if not read_manifest(host, found.layout).deployments:
         raise PpctlError(
             f"the machine's supervisord includes no [program:{old.name}], so there is nothing to take over",
-            f"supervisorctl status names them; their files are in {supervisor.include_directory(host)}",
+            "supervisorctl status names them; their files are in"
+            f" {supervisor_machine.include_directory(host)}",
         )
 
 

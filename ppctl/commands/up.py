@@ -16,7 +16,7 @@ from ppctl.host import TEMPORARY, Host
 from ppctl.index import Index
 from ppctl.layout import SETTINGS_NAME, Layout
 from ppctl.machine import Machine
-from ppctl.managers import supervisor, systemd
+from ppctl.managers import supervisor_machine, systemd
 from ppctl.output import Output
 from ppctl.settings import ManagerName
 
@@ -105,7 +105,7 @@ def facts(found: Index, host: Host) -> Facts:
         _check_home(found.home, settings.account, host)
     include_path = None
     if manager is ManagerName.SUPERVISOR and found.is_system:
-        include_path = supervisor.include_file(host, f"ppctl-{settings.name}")
+        include_path = supervisor_machine.include_file(host, f"ppctl-{settings.name}")
     return Facts(
         manager=manager,
         group=found.group(host),
@@ -203,17 +203,8 @@ def up(
         make_home(host, home)
     with host.lock(found.layout.lock, purpose="ppctl up", wait=wait):
         is_first = not releases.current(found.layout, host)  # also when an earlier one has failed
-        if given is None:
-            if host.stat(found.layout.settings) is None:
-                host.write(found.layout.settings, sample.text({}).encode(), mode=0o640)
-            found = index.load(host, home)  # it may have changed while we waited
-        made = make_plan(found, machine, given)
-        changes = _apply(made, machine)
-        if changes:
-            # A worker that did not answer while the plan was made may turn out to run what an interrupted
-            # `up` had left loaded in its manager.
-            changes += _apply(make_plan(index.load(host, home), machine), machine)
-    password = _create_first_user(found, machine, first_user)
+        found, desired, changes = _bring_about(found, machine, given)
+    password = users.ensure_first_user(found, host, first_user) if first_user else None
     _tell(found, changes, out)
     if password:
         out.text(f"\nfirst user: {first_user}\npassword:   {password}   (shown only now)")
@@ -223,12 +214,28 @@ def up(
     result = {
         "changed": bool(changes),
         "changes": [change.to_data() for change in changes],
-        "verified": verified.is_verified(found, host, made.desired.generation, made.desired.release.id),
+        "verified": verified.is_verified(found, host, desired.generation, desired.release.id),
         **_urls(found),
     }
     if password:
         result["first_user"] = {"name": first_user, "password": password}
     return out.result(result)
+
+
+def _bring_about(found: Index, machine: Machine, given: bytes | None) -> tuple[Index, Desired, list[Change]]:
+    """Apply what there is to apply. Returns the index as it is now, what was asked for, and the changes."""
+    host = machine.host
+    if given is None:
+        if host.stat(found.layout.settings) is None:
+            host.write(found.layout.settings, sample.text({}).encode(), mode=0o640)
+        found = index.load(host, found.home)  # it may have changed while we waited
+    made = make_plan(found, machine, given)
+    changes = _apply(made, machine)
+    if changes:
+        # A worker that did not answer while the plan was made may turn out to run what an interrupted
+        # `up` had left loaded in its manager.
+        changes += _apply(make_plan(index.load(host, found.home), machine), machine)
+    return found, made.desired, changes
 
 
 def _urls(found: Index) -> dict[str, object]:
@@ -257,10 +264,6 @@ def _coloured(diff: str, out: Output) -> str:
     return "\n".join(
         "    " + (out.style(line, styles[line[0]]) if line[:1] in styles else line) for line in lines
     )
-
-
-def _create_first_user(found: Index, machine: Machine, name: str | None) -> str | None:
-    return users.ensure_first_user(found, machine.host, name) if name else None
 
 
 def _apply(made: plan.Plan, machine: Machine) -> list[Change]:

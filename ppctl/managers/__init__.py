@@ -97,13 +97,13 @@ def get(deployment: Deployment, host: Host) -> Manager:
 
 def resolve(asked: ManagerName, host: Host, *, is_system: bool) -> ManagerName:
     """Return the manager that `asked` means on this machine. Raises PpctlError when it is not installed."""
-    from ppctl.managers import supervisor, systemd
+    from ppctl.managers import supervisor_machine, systemd
 
     if asked is ManagerName.AUTO:
-        if not is_system or supervisor.is_installed(host):
+        if not is_system or supervisor_machine.is_installed(host):
             return ManagerName.SUPERVISOR
         asked = ManagerName.SYSTEMD
-    if asked is ManagerName.SUPERVISOR and is_system and not supervisor.is_installed(host):
+    if asked is ManagerName.SUPERVISOR and is_system and not supervisor_machine.is_installed(host):
         raise PpctlError(
             "manager: supervisor is not installed on this machine (no supervisord.conf in /etc)",
             "apt install supervisor, or set `manager: systemd` in ppctl.yml",
@@ -118,8 +118,8 @@ def resolve(asked: ManagerName, host: Host, *, is_system: bool) -> ManagerName:
 
 def unit_directory(manager: ManagerName, host: Host, *, is_system: bool) -> Path | None:
     """Return the directory in which the manager looks for an index's configuration; None: in its home."""
-    from ppctl.managers import supervisor, systemd
+    from ppctl.managers import supervisor_machine, systemd
 
     if manager is ManagerName.SYSTEMD:
         return systemd.unit_directory(is_system=is_system)
-    return supervisor.include_directory(host) if is_system else None
+    return supervisor_machine.include_directory(host) if is_system else None

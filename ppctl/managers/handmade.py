@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from ppctl import ports
 from ppctl.errors import PpctlError
 from ppctl.host import Host
-from ppctl.managers import supervisor
+from ppctl.managers import supervisor_machine
 from ppctl.managers.supervisor_rpc import ALREADY_STARTED, BAD_NAME, NOT_RUNNING, Rpc, ignoring, reread
 
 SUFFIX = ".taken-over"
@@ -60,7 +60,7 @@ class Program:
         return self.configuration.with_name(self.configuration.name + SUFFIX)
 
     def _rpc(self) -> Rpc:
-        return Rpc(supervisor.system_socket(self.host))
+        return Rpc(supervisor_machine.socket(self.host))
 
     def _processes(self) -> list[dict[str, Any]]:
         return [info for info in self._rpc().getAllProcessInfo() if info["group"] == self.name]
@@ -116,8 +116,8 @@ def find(host: Host, name: str) -> Program | None:
 
     Raises PpctlError where it cannot be taken out alone: it shares its file with something else.
     """
-    place = supervisor.include_file(host, "x")
-    main = supervisor.system_configuration(host)
+    place = supervisor_machine.include_file(host, "x")
+    main = supervisor_machine.configuration_file(host)
     included = [place.parent / each for each in host.list(place.parent) if each.endswith(place.suffix)]
     for path in [*included, *([main] if main else [])]:
         sections = _sections(host.read(path) or b"")

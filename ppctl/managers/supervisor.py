@@ -6,7 +6,6 @@ touches nothing in it but the index's own group.
 
 from __future__ import annotations
 
-import configparser
 import contextlib
 import os
 import re
@@ -20,7 +19,7 @@ from typing import Any
 from ppctl.deployment import Deployment
 from ppctl.errors import CommandFailed, PpctlError
 from ppctl.host import Host
-from ppctl.managers import Pending, Process
+from ppctl.managers import Pending, Process, supervisor_machine
 from ppctl.managers.follow import follow_files
 from ppctl.managers.supervisor_rpc import (
     ALREADY_STARTED,
@@ -35,11 +34,6 @@ from ppctl.managers.supervisor_rpc import (
 )
 from ppctl.workers import Report, SocketProbe
 
-# Debian and Ubuntu; the RHEL family; supervisor's own default. The first that exists counts.
-SYSTEM_CONFIGURATIONS = (
-    Path("/etc/supervisor/supervisord.conf"),
-    Path("/etc/supervisord.conf"),
-)
 START_TIMEOUT = 15.0
 SYSTEM_START_TIMEOUT = 3.0
 STATES = {
@@ -57,54 +51,6 @@ SHUTDOWN_TIMEOUT = 3700.0
 """Above the largest stop_timeout: supervisord ends after its last worker."""
 
 
-def system_configuration(host: Host) -> Path | None:
-    """Return the configuration file of the machine's supervisord, or None where there is none."""
-    return next((path for path in SYSTEM_CONFIGURATIONS if host.stat(path)), None)
-
-
-def is_installed(host: Host) -> bool:
-    """Return whether this machine has a supervisord of its own."""
-    return system_configuration(host) is not None
-
-
-def _system_option(host: Host, section: str, option: str) -> str:
-    path = system_configuration(host)
-    parser = configparser.RawConfigParser(inline_comment_prefixes=(";",), strict=False)
-    if path:
-        try:
-            parser.read_string((host.read(path) or b"").decode("utf-8", "replace"))
-        except configparser.Error as e:
-            raise PpctlError(f"{path}: {e}", "supervisord cannot read it either: mend it first") from e
-    return parser.get(section, option, fallback="")
-
-
-def system_socket(host: Host) -> Path:
-    """Return the UNIX socket of the machine's supervisord."""
-    return Path(_system_option(host, "unix_http_server", "file") or "/var/run/supervisor.sock")
-
-
-def include_file(host: Host, stem: str) -> Path:
-    """Return the path under which the machine's supervisord includes a configuration named `stem`.
-
-    Raises PpctlError where its configuration includes no directory.
-    """
-    configuration = system_configuration(host)
-    for pattern in _system_option(host, "include", "files").split():
-        path = Path(pattern)
-        if path.name.startswith("*."):
-            base = configuration.parent if configuration else Path("/")
-            return base / path.parent / f"{stem}{path.suffix}"
-    raise PpctlError(
-        f"{configuration}: supervisord includes no directory of configurations ([include] files)",
-        "add to it: [include] files = /etc/supervisor/conf.d/*.conf",
-    )
-
-
-def include_directory(host: Host) -> Path:
-    """Return the directory from which the machine's supervisord includes configurations."""
-    return include_file(host, "x").parent
-
-
 class Supervisor:
     """The manager of one index under supervisor."""
 
@@ -120,7 +66,7 @@ class Supervisor:
         """The UNIX socket of the supervisord in charge."""
         if not self.deployment.is_system:
             return self.layout.supervisor_socket
-        return system_socket(self.host)
+        return supervisor_machine.socket(self.host)
 
     @property
     def group(self) -> str:

@@ -15,7 +15,7 @@ from passlib.apache import HtpasswdFile
 
 from ppctl import users
 from ppctl.__main__ import main
-from ppctl.host import LocalHost
+from ppctl.local_host import LocalHost
 from ppctl.server import htpasswd
 from tests.cli import on_terminal, ppctl
 

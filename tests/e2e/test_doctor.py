@@ -17,8 +17,8 @@ import pytest
 from ppctl import checks
 from ppctl import index as index_module
 from ppctl.checks.base import Severity, Subject
-from ppctl.host import LocalHost
 from ppctl.layout import Layout
+from ppctl.local_host import LocalHost
 from ppctl.machine import Machine
 from ppctl.output import Output
 from tests.cli import ppctl

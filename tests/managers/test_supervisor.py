@@ -15,9 +15,9 @@ import pytest
 from ppctl import desired, settings
 from ppctl.deployment import Deployment
 from ppctl.errors import PpctlError
-from ppctl.host import LocalHost
 from ppctl.index import Index
 from ppctl.layout import Layout
+from ppctl.local_host import LocalHost
 from ppctl.managers import Pending
 from ppctl.managers.supervisor import Supervisor
 from ppctl.releases import Release

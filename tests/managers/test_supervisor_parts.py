@@ -15,8 +15,8 @@ import pytest
 from ppctl import rendering, settings
 from ppctl.deployment import Deployment
 from ppctl.errors import PpctlError
-from ppctl.host import LocalHost
-from ppctl.managers import supervisor
+from ppctl.local_host import LocalHost
+from ppctl.managers import supervisor_machine
 from ppctl.managers.supervisor import Supervisor
 from ppctl.settings import ManagerName
 from tests.fake_host import FakeHost
@@ -119,10 +119,10 @@ def test_log_of_a_worker_that_has_none(manager: Supervisor) -> None:
 )
 def test_where_the_machines_supervisord_includes_from(path: str, include: str, found: str) -> None:
     host = FakeHost()
-    assert not supervisor.is_installed(host)
+    assert not supervisor_machine.is_installed(host)
     host.put(path, f"[supervisord]\n[include]\nfiles = {include}\n")
-    assert supervisor.is_installed(host)
-    assert supervisor.include_file(host, "x") == Path(found)
+    assert supervisor_machine.is_installed(host)
+    assert supervisor_machine.include_file(host, "x") == Path(found)
 
 
 @pytest.mark.parametrize("text", ["[supervisord]\n", "[include]\nfiles = /a/one.conf\n"])
@@ -130,14 +130,14 @@ def test_a_supervisord_that_includes_nothing(text: str) -> None:
     host = FakeHost()
     host.put("/etc/supervisord.conf", text)
     with pytest.raises(PpctlError, match="supervisord includes no directory"):
-        supervisor.include_file(host, "x")
+        supervisor_machine.include_file(host, "x")
 
 
 def test_a_broken_configuration_of_the_machines_supervisord() -> None:
     host = FakeHost()
     host.put("/etc/supervisord.conf", "not an ini file\n")
     with pytest.raises(PpctlError, match=r"/etc/supervisord.conf: .*no section headers") as caught:
-        supervisor.include_file(host, "x")
+        supervisor_machine.include_file(host, "x")
     assert "mend it first" in caught.value.hint
 
 

@@ -1,0 +1,63 @@
+"""The machine's own supervisord: where its configuration and its socket are, and what it includes."""
+
+from __future__ import annotations
+
+import configparser
+from pathlib import Path
+
+from ppctl.errors import PpctlError
+from ppctl.host import Host
+
+# Debian and Ubuntu; the RHEL family; supervisor's own default. The first that exists counts.
+CONFIGURATIONS = (
+    Path("/etc/supervisor/supervisord.conf"),
+    Path("/etc/supervisord.conf"),
+)
+
+
+def configuration_file(host: Host) -> Path | None:
+    """Return the configuration file of the machine's supervisord, or None where there is none."""
+    return next((path for path in CONFIGURATIONS if host.stat(path)), None)
+
+
+def is_installed(host: Host) -> bool:
+    """Return whether this machine has a supervisord of its own."""
+    return configuration_file(host) is not None
+
+
+def _option(host: Host, section: str, option: str) -> str:
+    path = configuration_file(host)
+    parser = configparser.RawConfigParser(inline_comment_prefixes=(";",), strict=False)
+    if path:
+        try:
+            parser.read_string((host.read(path) or b"").decode("utf-8", "replace"))
+        except configparser.Error as e:
+            raise PpctlError(f"{path}: {e}", "supervisord cannot read it either: mend it first") from e
+    return parser.get(section, option, fallback="")
+
+
+def socket(host: Host) -> Path:
+    """Return the UNIX socket of the machine's supervisord."""
+    return Path(_option(host, "unix_http_server", "file") or "/var/run/supervisor.sock")
+
+
+def include_file(host: Host, stem: str) -> Path:
+    """Return the path under which the machine's supervisord includes a configuration named `stem`.
+
+    Raises PpctlError where its configuration includes no directory.
+    """
+    configuration = configuration_file(host)
+    for pattern in _option(host, "include", "files").split():
+        path = Path(pattern)
+        if path.name.startswith("*."):
+            base = configuration.parent if configuration else Path("/")
+            return base / path.parent / f"{stem}{path.suffix}"
+    raise PpctlError(
+        f"{configuration}: supervisord includes no directory of configurations ([include] files)",
+        "add to it: [include] files = /etc/supervisor/conf.d/*.conf",
+    )
+
+
+def include_directory(host: Host) -> Path:
+    """Return the directory from which the machine's supervisord includes configurations."""
+    return include_file(host, "x").parent
