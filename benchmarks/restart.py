@@ -16,6 +16,7 @@ from tests import hosts
 from tests.e2e import sites
 from tests.e2e.load import Load, Login
 from tests.e2e.sites import Site
+from tests.server.archives import source
 
 RESTARTS = 10
 PAUSE = 0.5
@@ -42,7 +43,7 @@ takes, mostly waiting for the transfers. p50 and p99 count the answered requests
 
 def main() -> None:
     """Run the contenders one after the other, and write the page."""
-    content = os.urandom(BIG)
+    content = source(os.urandom(BIG))
     folder = Path(tempfile.mkdtemp(prefix="ppctl-bench-"))
     rows = []
     try:
@@ -84,7 +85,7 @@ def measure(title: str, address: str, port: int, restart: Callable[[], object], 
     """Restart under load; returns a row of the table."""
     print(f"{title} ...", flush=True)
     load = Load(address, port, LOGIN)
-    load.upload("foo-1.0.tar.gz", b"foo")
+    load.upload("foo-1.0.tar.gz", source(b"foo"))
     load.upload("big-1.0.tar.gz", content)
     load.new_connections("/simple/foo/", PER_SECOND)
     load.kept_alive("/simple/foo/", [0.02, 0.05, 0.3, 1.0])

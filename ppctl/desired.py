@@ -16,7 +16,7 @@ from ppctl.deployment import Deployment
 from ppctl.errors import UsageError
 from ppctl.index import FILE_MODE, Index
 from ppctl.releases import Release
-from ppctl.settings import ManagerName, Settings, Upstream
+from ppctl.settings import ManagerName, Settings, Upstream, size_in_bytes
 
 SIZE_UNITS = {"kB": "KB", "MB": "MB", "GB": "GB"}  # supervisor's spelling; 1024-based
 
@@ -159,6 +159,7 @@ def _server_config(settings: Settings, index: Index) -> str:
         "private": sorted(settings.private),
         "overwrite": settings.overwrite,
         "ownership": settings.ownership,
+        "max_upload_size": size_in_bytes(settings.max_upload_size),
         "url_prefix": settings.url_prefix,
         "threads": settings.threads,
         "stop_timeout": settings.stop_timeout,

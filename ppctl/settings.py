@@ -165,6 +165,9 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         bool,
         Meta(description="Whether the first user who uploads to a new project owns it: others then cannot."),
     ] = False
+    max_upload_size: Annotated[
+        str, Meta(pattern=_SIZE, description="The largest file that can be uploaded (kB, MB or GB).")
+    ] = "4GB"
     url_prefix: Annotated[
         str,
         Meta(pattern=_PREFIX, description="Path under which a reverse proxy shows the index, e.g. /pypi."),
@@ -209,6 +212,14 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     def upload_url(self) -> str:
         """The URL that twine takes as its repository."""
         return f"{self.url}/"
+
+
+_UNITS = {"kB": 1 << 10, "MB": 1 << 20, "GB": 1 << 30}
+
+
+def size_in_bytes(size: str) -> int:
+    """Return the bytes of a size such as `10MB`; a kB has 1024, as for supervisor."""
+    return int(size[:-2]) * _UNITS[size[-2:]]
 
 
 _KEYS = {field.name for field in msgspec.structs.fields(Settings)}

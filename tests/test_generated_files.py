@@ -84,6 +84,7 @@ OTHER_VALUES: dict[str, Any] = {
     "private": ["corp-*"],
     "overwrite": True,
     "ownership": True,
+    "max_upload_size": "2MB",
     "url_prefix": "/pypi",
     "public_url": "https://pypi.example.com",
     "trusted_proxies": ["192.0.2.1"],

@@ -60,6 +60,7 @@ KEYS: list[tuple[str, Any, Any, Any, str]] = [
     ("private", [], ["Corp_X", "x?"], ["corp x"], "expected text of the form"),
     ("overwrite", False, True, "sometimes", "expected true or false, got text"),
     ("ownership", False, True, "first", "expected true or false, got text"),
+    ("max_upload_size", "4GB", "100MB", "0GB", "expected text of the form"),
     ("url_prefix", "", "/team/pypi", "pypi/", "expected text of the form"),
     ("public_url", "", "https://pypi.example.com/x", "https://u:p@host", "expected http:// or https://"),
     ("trusted_proxies", ["127.0.0.1", "::1"], ["192.0.2.0/24"], ["proxy"], "'proxy' is neither an IP"),

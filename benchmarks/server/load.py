@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import re
 import subprocess
 import tempfile
@@ -62,9 +63,9 @@ def upload(running: Running, count: int, size: int, added: list[Path], root: Pat
     """Return the median seconds of an upload, and until it is on its project's page afterwards."""
     took, visible = [], []
     for number in range(count):
-        name, content = wheel(f"uploaded-{number}", "1.0", content=b"")
+        name, content = wheel(f"uploaded-{number}", "1.0", content=os.urandom(size))
         added.append(root / name)
-        content_type, body = upload_form(name, content + b"\0" * size)
+        content_type, body = upload_form(name, content)
         connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
         with contextlib.closing(connection):
             started = time.perf_counter()

@@ -12,11 +12,11 @@ from ppctl import releases
 from ppctl.checks.base import Finding, NotApplicable, Subject, follow, listed, problem, warning
 from ppctl.deployment import read_manifest
 from ppctl.host import FileInfo
-from ppctl.settings import ManagerName
+from ppctl.settings import ManagerName, size_in_bytes
 
 TEMPORARY = re.compile(r"^\..+\.(\d+)\.tmp$")  # the names that LocalHost.write and link use
 BUILD_SECONDS = 900.0  # a release that somebody is building right now is not half-built
-UNITS = {"kB": 1024, "MB": 1024**2, "GB": 1024**3}
+MB = 1 << 20
 WRITABLE, READABLE, OPEN = 0o022, 0o007, 0o077
 
 
@@ -133,15 +133,15 @@ def logs(subject: Subject) -> Iterator[Finding]:
     if subject.manager is not ManagerName.SUPERVISOR:
         raise NotApplicable  # the journal looks after itself
     size = subject.settings.logs.max_size
-    limit = int(size[:-2]) * UNITS[size[-2:]]
+    limit = size_in_bytes(size)
     for name in subject.host.list(subject.layout.logs):
         path = subject.layout.logs / name
         found = subject.host.stat(path)
         # supervisor rotates after a write, so a file may be a little larger than the limit.
-        allowed = 1.2 * (5 * UNITS["MB"] if name.startswith("supervisord") else limit)
+        allowed = 1.2 * (5 * MB if name.startswith("supervisord") else limit)
         if found and found.kind == "file" and found.size > allowed:
             yield warning(
-                f"has {found.size / UNITS['MB']:.0f} MB and is not rotated (logs.max_size: {size})",
+                f"has {found.size / MB:.0f} MB and is not rotated (logs.max_size: {size})",
                 where=path,
                 mend=subject.as_root(f"truncate --size=0 {shlex.quote(str(path))}"),
             )

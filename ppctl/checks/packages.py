@@ -13,8 +13,8 @@ from pathlib import Path
 from ppctl.checks.base import CannotCheck, Finding, Subject, follow, listed, problem, warning
 
 TIMEOUT = 120.0
-# The names of uploads under way (ppctl/server/backend.py, which cannot be imported outside a release).
-UPLOADS = ".ppctl-upload-*"
+# The files of uploads under way (ppctl/server/drafts.py, which cannot be imported outside a release).
+UPLOADS = "*/.ppctl-upload-*/*"
 LEFTOVER_MINUTES = 60
 
 
@@ -72,7 +72,7 @@ def readable(subject: Subject) -> Iterator[Finding]:
 def leftovers(subject: Subject) -> Iterator[Finding]:
     """Uploads that a killed worker has not finished; the next start of a worker removes them, too."""
     path = subject.layout.packages
-    old = ["-name", UPLOADS, "-type", "f", "-mmin", f"+{LEFTOVER_MINUTES}"]
+    old = ["-path", UPLOADS, "-type", "f", "-mmin", f"+{LEFTOVER_MINUTES}"]
     found = _find(subject, path, *old)
     if found:
         argv = ["find", "-H", str(path), *old, "-delete"]

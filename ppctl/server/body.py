@@ -16,8 +16,9 @@ from typing import Any, BinaryIO
 DRAIN_SECONDS = 60.0
 """How long a rejected upload may go on arriving after it has been answered."""
 
-# Larger than any real body. bottle reads to the end of the input anyway.
-_UNKNOWN_LENGTH = str(1 << 60)
+UNKNOWN_LENGTH = str(1 << 60)
+"""Stands for the length of a body that is told by the transfer coding: larger than any real one."""
+
 # The longest end of a form: `--`, 70 characters (RFC 2046, section 5.1.1), `--`, line end; and an epilogue.
 _TAIL_BYTES = 1024
 _CHUNK = 1 << 16
@@ -41,7 +42,7 @@ def guard(environ: dict[str, Any]) -> Body | None:
     if environ.get("HTTP_TRANSFER_ENCODING"):
         # gunicorn has taken the chunks apart already, which bottle would like to do once more.
         del environ["HTTP_TRANSFER_ENCODING"]
-        environ["CONTENT_LENGTH"] = _UNKNOWN_LENGTH
+        environ["CONTENT_LENGTH"] = UNKNOWN_LENGTH
         length = None
     if length == 0:
         return None
@@ -52,12 +53,21 @@ def guard(environ: dict[str, Any]) -> Body | None:
 
 def _form_end(content_type: str) -> bytes | None:
     """Return what a form of this type must end with; None when it is not a form of parts (RFC 7578)."""
+    boundary = boundary_of(content_type)
+    return None if boundary is None else b"--" + boundary + b"--"
+
+
+def boundary_of(content_type: str) -> bytes | None:
+    """Return what separates the parts of a form of this type; None when it is not a form of parts.
+
+    Raises BadBody.
+    """
     if not content_type.lower().startswith("multipart/"):
         return None
     boundary = _BOUNDARY.search(content_type)
     if not boundary:
         raise BadBody("a form of parts without a boundary")
-    return b"--" + (boundary[1] or boundary[2]).encode("latin-1") + b"--"
+    return (boundary[1] or boundary[2]).encode("latin-1")
 
 
 class Body(io.RawIOBase):

@@ -25,7 +25,10 @@ Version = tuple[Identity | None, int]
 
 _FILE = (
     "path, name, project, pkgname, version, release, size, mtime_ns, inode, sha256, requires_python,"
-    " metadata_sha256, metadata_listed"
+    " metadata_sha256, metadata_listed,"
+    " EXISTS (SELECT 1 FROM files AS s WHERE s.path = f.path || '.asc'),"
+    # A provenance about another content, of a file that was replaced by hand perhaps, is none.
+    " EXISTS (SELECT 1 FROM files AS s WHERE s.path = f.path || '.provenance' AND s.about_sha256 = f.sha256)"
 )
 _IS_BUSY = ("is locked", "is full")
 
@@ -34,7 +37,7 @@ class File(NamedTuple):
     """A file as the catalogue knows it. `sha256` is None as long as it has not been hashed.
 
     `metadata_sha256` is that of the metadata that can be asked for; `metadata_listed` whether clients may
-    rely on it (see ppctl.server.metadata).
+    rely on it (see ppctl.server.metadata); `has_signature`, `has_provenance` whether such sidecars are there.
     """
 
     path: str
@@ -50,6 +53,8 @@ class File(NamedTuple):
     requires_python: str | None
     metadata_sha256: str | None
     metadata_listed: int
+    has_signature: int = 0
+    has_provenance: int = 0
 
     @property
     def stamp(self) -> Stamp:
@@ -105,12 +110,12 @@ class Catalogue:
 
     def files(self, project: str) -> list[File]:
         """Return the files of a project by version and path, as pypiserver sorts them."""
-        query = f"SELECT {_FILE} FROM files WHERE project = ? ORDER BY sort, path"  # noqa: S608
+        query = f"SELECT {_FILE} FROM files AS f WHERE project = ? AND sidecar = '' ORDER BY sort, path"  # noqa: S608
         return [File(*row) for row in self._all(query, project)]
 
     def file(self, path: str, *, wait: bool = True) -> File | None:
         """Return the file at a path relative to the packages; None when it is not known."""
-        query = f"SELECT {_FILE} FROM files WHERE path = ?"  # noqa: S608
+        query = f"SELECT {_FILE} FROM files AS f WHERE path = ?"  # noqa: S608
         row = self._one(query, path, wait=wait)
         return File(*row) if row else None
 
@@ -126,12 +131,15 @@ class Catalogue:
 
     def count(self) -> int:
         """Return the number of files."""
-        found: int = self._all("SELECT count(*) FROM files")[0][0]
+        found: int = self._all("SELECT count(*) FROM files WHERE sidecar = ''")[0][0]
         return found
 
     def all_files(self) -> Iterator[File]:
         """Yield every file by directory, name of the project and version, as pypiserver sorts them."""
-        query = f"SELECT {_FILE} FROM files ORDER BY directory, pkgname, sort, path"  # noqa: S608
+        query = (
+            f"SELECT {_FILE} FROM files AS f WHERE sidecar = ''"  # noqa: S608
+            " ORDER BY directory, pkgname, sort, path"
+        )
         # A connection of its own: an answer that is fetched slowly would keep this one in the past.
         if not self.is_in_place():
             self.rebuild()
@@ -156,18 +164,25 @@ class Catalogue:
     def same_content(self, found: Stamp) -> Entry | None:
         """Return what is known about a file that looks like this, wherever it was: it has only been moved."""
         query = (
-            "SELECT path, sha256 FROM files WHERE inode = ? AND size = ? AND mtime_ns = ? AND sha256 NOTNULL"
+            "SELECT path, sha256, about_sha256 FROM files"
+            " WHERE inode = ? AND size = ? AND mtime_ns = ? AND sha256 NOTNULL"
         )
         row = self._one(query, found.inode, found.size, found.mtime_ns)
         if row is None:
             return None
         body = self.metadata(row[0])
-        return Entry(row[0], found, row[1], metadata.parse(gzip.decompress(body), row[0]) if body else None)
+        about = metadata.parse(gzip.decompress(body), row[0]) if body else None
+        return Entry(row[0], found, row[1], about, row[2])
 
-    def put(self, entries: Sequence[Entry]) -> None:
-        """Enter files, or what is new about them. All or none."""
-        self._remember({said.project for entry in entries if (said := names.parse(entry.path))})
-        self._writing(lambda db: set().union(*(changes.put(db, entry) for entry in entries)))
+    def put(self, entries: Sequence[Entry], gone: Sequence[str] = ()) -> None:
+        """Enter files, or what is new about them; forget those that are `gone`. All or none."""
+        parsed = (names.parse(entry.path) for entry in entries)
+        self._remember({said.project for said in parsed if said and not said.sidecar})
+        self._writing(
+            lambda db: set().union(
+                *(changes.put(db, entry) for entry in entries), *(changes.remove(db, path) for path in gone)
+            )
+        )
 
     def remove(self, paths: Iterable[str]) -> None:
         """Forget files. Unknown ones are none."""

@@ -13,24 +13,29 @@ from ppctl.server.metadata import Metadata
 from ppctl.server.scan import Stamp
 
 _PUT = """
-INSERT INTO files (path, directory, name, project, pkgname, version, release, sort, size, mtime_ns, inode,
-                   sha256, requires_python, metadata_sha256, metadata_listed)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO files (path, directory, name, project, pkgname, version, release, sort, sidecar,
+                   size, mtime_ns, inode, sha256, about_sha256, requires_python, metadata_sha256,
+                   metadata_listed)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (path) DO UPDATE SET
     size = excluded.size, mtime_ns = excluded.mtime_ns, inode = excluded.inode, sha256 = excluded.sha256,
-    requires_python = excluded.requires_python, metadata_sha256 = excluded.metadata_sha256,
-    metadata_listed = excluded.metadata_listed
+    about_sha256 = excluded.about_sha256, requires_python = excluded.requires_python,
+    metadata_sha256 = excluded.metadata_sha256, metadata_listed = excluded.metadata_listed
 """
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What is entered about a file whose content is known."""
+    """What is entered about a file whose content is known.
+
+    `about_sha256` is the hash of the file that a provenance is about.
+    """
 
     path: str
     stamp: Stamp
     sha256: str
-    metadata: Metadata | None
+    metadata: Metadata | None = None
+    about_sha256: str | None = None
 
 
 Work = Callable[[sqlite3.Connection], set[str]]
@@ -60,7 +65,8 @@ def put(db: sqlite3.Connection, entry: Entry) -> set[str]:
     if about:
         digest = hashlib.sha256(about.body).hexdigest()
         found = (about.requires_python, digest, int(about.is_reliable))
-    db.execute(_PUT, (entry.path, *scan.split(entry.path), *said, *entry.stamp, entry.sha256, *found))
+    hashes = (entry.sha256, entry.about_sha256)
+    db.execute(_PUT, (entry.path, *scan.split(entry.path), *said, *entry.stamp, *hashes, *found))
     number = db.execute("SELECT id FROM files WHERE path = ?", (entry.path,)).fetchone()
     db.execute("DELETE FROM metadata WHERE id = ?", number)
     if about:
@@ -87,7 +93,10 @@ def _number(db: sqlite3.Connection, touched: set[str]) -> None:
     is_changed = False
     for project in touched:
         was = db.execute("SELECT 1 FROM projects WHERE name = ?", (project,)).fetchone()
-        has = db.execute("SELECT 1 FROM files WHERE project = ? LIMIT 1", (project,)).fetchone()
+        # What belongs to a file is none: a signature alone makes no project.
+        has = db.execute(
+            "SELECT 1 FROM files WHERE project = ? AND sidecar = '' LIMIT 1", (project,)
+        ).fetchone()
         is_changed = is_changed or was != has
         if has:
             db.execute("INSERT OR REPLACE INTO projects VALUES (?, ?)", (project, change))

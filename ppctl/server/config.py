@@ -35,6 +35,7 @@ class ServerConfig:
     private: tuple[str, ...] = ()
     overwrite: bool = False
     ownership: bool = False
+    max_upload_size: int = 4 << 30
     url_prefix: str = ""
     threads: int = 8
     stop_timeout: int = 60
@@ -111,6 +112,7 @@ def _from_data(data: dict[str, Any], home: Path) -> ServerConfig:
         private=tuple(check_pattern(str(each)) for each in _get(data, "private", list, [])),
         overwrite=_get(data, "overwrite", bool, ServerConfig.overwrite),
         ownership=_get(data, "ownership", bool, ServerConfig.ownership),
+        max_upload_size=_positive(data, "max_upload_size", ServerConfig.max_upload_size),
         url_prefix=prefix,
         threads=_positive(data, "threads", ServerConfig.threads),
         stop_timeout=_positive(data, "stop_timeout", ServerConfig.stop_timeout),

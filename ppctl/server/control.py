@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
 
-from ppctl.server import kept, marks
+from ppctl.server import drafts, kept, marks
 from ppctl.server.catalogue import Catalogue, File
 from ppctl.server.known import Known
 from ppctl.server.marks import STATUSES, Marks
-from ppctl.server.names import normalize, release_of
+from ppctl.server.names import SIDECARS, normalize, release_of
 from ppctl.server.owners import Owners
 
 log = logging.getLogger("ppctl.server.control")
@@ -111,8 +111,8 @@ class PackageControl:
     def _remove(self, project: str, asked: dict[str, str]) -> dict[str, Any]:
         found = [file.path for file in self._release(project, asked)]
         for path in found:
-            (self._catalogue.packages / path).unlink(missing_ok=True)
-        self._catalogue.remove(found)
+            drafts.remove(self._catalogue.packages / path, self._catalogue.path.with_name(drafts.LOCK_NAME))
+        self._catalogue.remove(f"{path}{ending}" for path in found for ending in ("", *SIDECARS))
         log.info("removed %s", ", ".join(found))
         return {"changed": True, "files": found}
 

@@ -8,10 +8,12 @@ import os
 import stat
 from pathlib import Path
 
-from ppctl.server import metadata, scan
+from ppctl.server import attestations, metadata, names, scan
 from ppctl.server.changes import Entry
+from ppctl.server.scan import Stamp
 
 _CHUNK = 1 << 20
+_MAX_SIDECAR = 4 << 20
 
 
 class Examination:
@@ -39,10 +41,16 @@ class Examination:
 
     def finish(self) -> Entry | None:
         """Return what is to be entered; None when the file has been changed while it was read."""
-        found = metadata.read(self._file, os.path.basename(self.path))
+        sha256 = self._hash.hexdigest()
+        if names.split_sidecar(self.path)[1]:
+            content = os.pread(self._file.fileno(), _MAX_SIDECAR, 0)
+            entry = entry_of_sidecar(self.path, self._stamp, content, sha256)
+        else:
+            about = metadata.read(self._file, os.path.basename(self.path))
+            entry = Entry(self.path, self._stamp, sha256, about)
         is_same = scan.stamp(os.fstat(self._file.fileno())) == self._stamp
         self.close()
-        return Entry(self.path, self._stamp, self._hash.hexdigest(), found) if is_same else None
+        return entry if is_same else None
 
     def close(self) -> None:
         """Give the file up."""
@@ -57,3 +65,9 @@ def examine(packages: Path, path: str) -> Entry | None:
         return found.finish()
     finally:
         found.close()
+
+
+def entry_of_sidecar(path: str, stamp: Stamp, content: bytes, sha256: str | None = None) -> Entry:
+    """Return what is to be entered about a signature or provenance with this content."""
+    about = attestations.subject_hash(content) if path.endswith(names.PROVENANCE) else None
+    return Entry(path, stamp, sha256 or hashlib.sha256(content).hexdigest(), about_sha256=about)

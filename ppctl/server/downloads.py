@@ -16,7 +16,7 @@ from typing import Any
 # For the types that it adds: .whl and .egg.
 import pypiserver.core  # noqa: F401
 
-from ppctl.server import names, scan
+from ppctl.server import attestations, names, scan
 from ppctl.server.answers import (
     Answer,
     BadRange,
@@ -61,9 +61,12 @@ class Downloads:
         file = self._catalogue.file(path) if wait else self._file_at_once(path)
         if file is None and path.endswith(METADATA_ENDING):
             return self._metadata(environ, path.removesuffix(METADATA_ENDING), zipped=zipped, wait=wait)
-        if not wait and (file is None or file.size > _READ_AT_ONCE):
+        owner, sidecar = names.split_sidecar(path)
+        if not wait and (file is None or file.size > _READ_AT_ONCE or sidecar):
             raise MustWait
-        if file is None and not self._may_be_served(path):
+        # What belongs to a file that is not there is not there either.
+        is_alone = sidecar and self._catalogue.file(owner) is None
+        if is_alone or (file is None and not self._may_be_served(path)):
             return _not_found(path)
         try:
             # Not waiting for a writer, should it be a FIFO.
@@ -203,6 +206,8 @@ def _blocks(opened: io.FileIO, left: int) -> Iterable[bytes]:
 
 @lru_cache(maxsize=1024)
 def _content_type(path: str) -> str:
+    if path.endswith(names.PROVENANCE):
+        return attestations.CONTENT_TYPE
     kind = mimetypes.guess_type(Path(path).name)[0] or "application/octet-stream"
     return f"{kind}; charset=UTF-8" if kind.startswith("text/") else kind
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from ppctl.server.access import bearer_as_basic
 from ppctl.server.answers import Answer
-from ppctl.server.backend import NameRefused
 from ppctl.server.body import BadBody, Body, TooSlow, guard, then_drain
 from ppctl.server.config import ServerConfig
 from ppctl.server.logs import printable
@@ -166,12 +165,6 @@ def _explain(error: Exception, environ: Environ) -> tuple[int, str]:
         return 408, f"Request timeout: {error}"
     if isinstance(error, BadBody):
         return 400, f"Bad request: {error}"
-    if isinstance(error, NameRefused):
-        return 400, str(error)
-    if isinstance(error, FileExistsError):
-        # What pypiserver answers when it finds out before the upload: twine knows 400 as pypi.org's answer.
-        status = 400 if "twine" in environ.get("HTTP_USER_AGENT", "") else 409
-        return status, "Package already exists!"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         log.error("no space left: %s", error.filename or "upload")
         return 507, "No space left on the server"

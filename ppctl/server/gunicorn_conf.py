@@ -15,13 +15,12 @@ import signal
 import socket
 import stat
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import gunicorn
 
-from ppctl.server.backend import remove_leftovers
+from ppctl.server import drafts
 from ppctl.server.config import ConfigError, ServerConfig, WorkerInfo, config_path, load, worker_info
 
 _LISTENING = 0
@@ -170,9 +169,7 @@ def _is_a_client(record: logging.LogRecord) -> bool:
 def post_fork(server: Any, _worker: Any) -> None:
     """Prepare the process that serves."""
     os.environ["PPCTL_ARBITER"] = str(server.pid)
-    # A body waits here until it is complete: beside the packages there is room for it, in /tmp often not.
-    tempfile.tempdir = str(_config.packages)
-    for path in remove_leftovers(_config.packages):
+    for path in drafts.remove_leftovers(_config.packages, _config.run / drafts.LOCK_NAME):
         server.log.warning("removed what a killed worker has left: %s", path)
 
 

@@ -6,36 +6,26 @@ from anybody, and files found on the disk may be anything.
 
 from __future__ import annotations
 
-import gzip
-import io
 import logging
-import os
 import re
-import struct
-import tarfile
 import zipfile
-from bz2 import BZ2File
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
+
+from ppctl.server.archives import BadArchive, Tar, open_zip
 
 log = logging.getLogger("ppctl.server.metadata")
 
 MAX_METADATA = 2 << 20
 """Larger metadata is none; what is usual has some kilobytes."""
 
-MAX_ZIP_DIRECTORY = 32 << 20
-MAX_ZIP_ENTRIES = 100_000
-MAX_UNPACKED = 64 << 20
-"""How much of an sdist is unpacked while looking for its PKG-INFO."""
-
 # What an installer resolves by. If an sdist says that one of these is found out only by building it, its
 # PKG-INFO is no answer (core metadata 2.2, field Dynamic).
 _RESOLVED_BY = frozenset({"name", "version", "requires-dist", "requires-python", "provides-extra"})
-_SDIST = re.compile(r"\.(tar\.gz|tgz|tar\.bz2|zip)$", re.IGNORECASE)
-_END_OF_ZIP = b"PK\x05\x06"
-_END_OF_ZIP64 = b"PK\x06\x06"
+_SDIST = re.compile(r"\.(?:tar\.(gz|bz2|xz)|(tgz)|(zip))$", re.IGNORECASE)
+# Without PKG-INFO an installer still builds what has one of these.
+_BUILT_BY = frozenset({"setup.py", "pyproject.toml", "setup.cfg"})
 
 
 class Metadata(NamedTuple):
@@ -67,10 +57,9 @@ def read(file: BinaryIO, file_name: str) -> Metadata | None:
     Looks at the file from its beginning. Never raises.
     """
     try:
-        file.seek(0)
-        body = _wheel_metadata(file) if is_wheel(file_name) else _sdist_metadata(file, file_name)
+        body = (wheel_metadata(file) if is_wheel(file_name) else sdist_metadata(file, file_name)).body
         return parse(body, file_name) if body else None
-    except Exception as e:  # zipfile, tarfile and zlib tell broken archives by a dozen kinds of errors
+    except Exception as e:  # zipfile and zlib tell broken archives by a dozen kinds of errors
         log.info("no metadata in %s: %s", file_name, e)
         return None
 
@@ -109,73 +98,60 @@ def _number(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split(".") if part.isascii() and part.isdigit())
 
 
-def _wheel_metadata(file: BinaryIO) -> bytes | None:
-    with _zip(file) as archive:
+class Found(NamedTuple):
+    """What was found in an archive. `is_buildable`: also without metadata, an installer can do with it."""
+
+    body: bytes | None
+    is_buildable: bool = False
+
+
+def wheel_metadata(file: BinaryIO) -> Found:
+    """Return the METADATA of a wheel. Raises BadArchive, and what zipfile raises for broken archives."""
+    with open_zip(file) as archive:
         # One `NAME-VERSION.dist-info` at the top (binary distribution format, "File contents").
         found = [n for n in archive.namelist() if n.endswith(".dist-info/METADATA") and n.count("/") == 1]
-        return _unpack(archive, found[0]) if len(found) == 1 else None
+        return Found(_unpack(archive, found[0]) if len(found) == 1 else None)
 
 
-def _sdist_metadata(file: BinaryIO, file_name: str) -> bytes | None:
-    kind = _SDIST.search(file_name)
-    if not kind:
-        return None
-    ending = kind[1].lower()
-    if ending == "zip":
-        with _zip(file) as archive:
-            found = [name for name in archive.namelist() if _is_pkg_info(name)]
-            return _unpack(archive, found[0]) if found else None
-    unpacked = BZ2File(file) if ending == "tar.bz2" else gzip.GzipFile(fileobj=file)
-    with closing(unpacked), tarfile.open(fileobj=_Limited(unpacked), mode="r|") as archive_:
-        for member in archive_:
-            if member.isreg() and _is_pkg_info(member.name):
-                content = archive_.extractfile(member)
-                return _bounded(content.read(MAX_METADATA + 1)) if content else None
-    return None
+def egg_metadata(file: BinaryIO) -> Found:
+    """Return the PKG-INFO of an egg. Raises as `wheel_metadata`."""
+    with open_zip(file) as archive:
+        name = "EGG-INFO/PKG-INFO"
+        return Found(_unpack(archive, name) if name in archive.namelist() else None)
 
 
-def _is_pkg_info(name: str) -> bool:
-    """Return whether this is the PKG-INFO in an sdist's only top directory (source distribution format)."""
-    return name.endswith("/PKG-INFO") and name.removeprefix("./").count("/") == 1
+def sdist_metadata(file: BinaryIO, file_name: str) -> Found:
+    """Return the PKG-INFO of an sdist. Raises as `wheel_metadata`, and what broken streams raise."""
+    ending = _SDIST.search(file_name)
+    if not ending:
+        return Found(None)
+    if ending[3]:
+        with open_zip(file) as archive:
+            names = archive.namelist()
+            found = [name for name in names if _in_top(name) == "PKG-INFO"]
+            body = _unpack(archive, found[0]) if found else None
+            return Found(body, any(_in_top(name) in _BUILT_BY for name in names))
+    tar, is_buildable = Tar(file, (ending[1] or "gz").lower()), False
+    for member in tar.members():
+        name = _in_top(member.name)
+        if name == "PKG-INFO":
+            return Found(_bounded(tar.read(MAX_METADATA + 1)), is_buildable=True)
+        is_buildable = is_buildable or name in _BUILT_BY
+    return Found(None, is_buildable)
 
 
-def _zip(file: BinaryIO) -> zipfile.ZipFile:
-    """Open an archive. Raises ValueError when its directory alone would take too much memory."""
-    size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - (1 << 16) - 22 - 20 - 56))
-    end = file.read()
-    at, at64 = end.rfind(_END_OF_ZIP), end.rfind(_END_OF_ZIP64)
-    if at < 0 or len(end) < at + 22:
-        raise ValueError("not a zip archive")
-    entries, length = struct.unpack_from("<HL", end, at + 10)
-    if at64 >= 0 and len(end) >= at64 + 56:
-        entries, length = struct.unpack_from("<QQ", end, at64 + 32)
-    if entries > MAX_ZIP_ENTRIES or length > MAX_ZIP_DIRECTORY:
-        raise ValueError("the archive's directory is too large")
-    return zipfile.ZipFile(file)
+def _in_top(name: str) -> str | None:
+    """Return the name of a file that is right in an sdist's only top directory, as PKG-INFO is."""
+    top, _, rest = name.removeprefix("./").partition("/")
+    return rest if top and "/" not in rest else None
 
 
-def _unpack(archive: zipfile.ZipFile, name: str) -> bytes | None:
+def _unpack(archive: zipfile.ZipFile, name: str) -> bytes:
     with archive.open(name) as content:
         return _bounded(content.read(MAX_METADATA + 1))
 
 
-def _bounded(content: bytes) -> bytes | None:
-    return content if len(content) <= MAX_METADATA else None
-
-
-class _Limited(io.RawIOBase):
-    """A stream that ends with an error when more than MAX_UNPACKED has been read from it."""
-
-    def __init__(self, stream: gzip.GzipFile | BZ2File) -> None:
-        super().__init__()
-        self._stream = stream
-        self._left = MAX_UNPACKED
-
-    def read(self, size: int = -1) -> bytes:
-        """Return up to `size` bytes. Raises ValueError when the limit is reached."""
-        found = self._stream.read(min(size, self._left + 1) if size >= 0 else self._left + 1)
-        self._left -= len(found)
-        if self._left < 0:
-            raise ValueError(f"no PKG-INFO in the first {MAX_UNPACKED} bytes")
-        return found
+def _bounded(content: bytes) -> bytes:
+    if len(content) > MAX_METADATA:
+        raise BadArchive("its metadata is too large")
+    return content

@@ -7,6 +7,11 @@ from typing import NamedTuple
 from packaging.version import InvalidVersion, Version
 from pypiserver.pkg_helpers import guess_pkgname_and_version, normalize_pkgname, parse_version
 
+SIGNATURE = ".asc"
+PROVENANCE = ".provenance"
+SIDECARS = (SIGNATURE, PROVENANCE)
+"""The endings of files that are kept beside a package file and belong to it."""
+
 # Below every character of a name, so that joined parts sort as the tuple does that pypiserver sorts by.
 _SEPARATOR = "\x01"
 
@@ -16,7 +21,7 @@ class Name(NamedTuple):
 
     `version` is pypiserver's guess (a wheel's contains the build number), `release` the version of PEP 440
     that it means, in its normal form, or the guess where it means none. `sort` orders versions as pypiserver
-    does.
+    does. `sidecar` is one of SIDECARS for a file that belongs to another one, else empty.
     """
 
     project: str
@@ -24,6 +29,7 @@ class Name(NamedTuple):
     version: str
     release: str
     sort: bytes
+    sidecar: str = ""
 
 
 def parse(path: str) -> Name | None:
@@ -32,13 +38,19 @@ def parse(path: str) -> Name | None:
     # Also refused: names that are no text (PEP 383), which no page could contain.
     if any(part.startswith(".") or not part for part in parts) or not _is_text(path):
         return None
-    name = parts[-1]
+    name, sidecar = split_sidecar(parts[-1])
     found = guess_pkgname_and_version(name)
     if found is None:
         return None
     pkgname, version = found
     sort = _SEPARATOR.join(parse_version(version)).encode()
-    return Name(normalize(pkgname), pkgname, version, _release(name, version), sort)
+    return Name(normalize(pkgname), pkgname, version, _release(name, version), sort, sidecar)
+
+
+def split_sidecar(path: str) -> tuple[str, str]:
+    """Return the file that `path` belongs to, and by which ending; `path` itself and "" for other files."""
+    ending = next((ending for ending in SIDECARS if path.endswith(ending)), "")
+    return path.removesuffix(ending), ending
 
 
 def normalize(name: str) -> str:
@@ -56,9 +68,7 @@ def release_of(version: str) -> str:
 
 
 def _release(name: str, version: str) -> str:
-    if name.endswith((".whl", ".whl.asc")):
-        version = name.split("-")[1]
-    return release_of(version)
+    return release_of(name.split("-")[1] if name.endswith(".whl") else version)
 
 
 def _is_text(path: str) -> bool:

@@ -2,7 +2,7 @@
 
 Pure: what is known goes in, bytes come out. The HTML has pypiserver's form and links, and besides them what
 newer standards have added: PEP 592 (yanked), 629 (version), 658 and 714 (metadata), 700 (versions, size,
-time), 792 (status), requires-python.
+time), 740 (provenance), 792 (status), requires-python.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from packaging.version import InvalidVersion, Version
 
 from ppctl.server.catalogue import File
 from ppctl.server.marks import Marks
+from ppctl.server.names import PROVENANCE
 
 API_VERSION = "1.4"
 
-_SIGNATURE = ".asc"
 # What a path may contain as it is (RFC 3986, section 3.3): such links look like pypiserver's.
 _SAFE = "/!$&'()*+,;=:@~"
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -50,15 +50,13 @@ def project_html(project: str, files: Sequence[File], marks: Marks, base: str) -
     if marks.status:
         status = _meta("project-status", marks.status)
         status += _meta("project-status-reason", marks.reason) if marks.reason else ""
-    signed = _signed(files)
-    links = "".join(_link(file, marks, base, signed) for file in _offered(files, marks))
+    links = "".join(_link(file, marks, base) for file in _offered(files, marks))
     return f"{_HEAD}{status}{_TITLE.format(escape(f'Links for {project}'))}{links}{_END}".encode()
 
 
 def project_json(project: str, files: Sequence[File], marks: Marks, base: str) -> bytes:
     """Return the same as JSON."""
-    signed = _signed(files)
-    offered = [file for file in _offered(files, marks) if not file.name.endswith(_SIGNATURE)]
+    offered = list(_offered(files, marks))
     status = {"status": marks.status or "active"}
     if marks.reason and marks.status:
         status["reason"] = marks.reason
@@ -68,7 +66,7 @@ def project_json(project: str, files: Sequence[File], marks: Marks, base: str) -
             "name": project,
             "project-status": status,
             "versions": _versions(offered),
-            "files": [_file(file, marks, base, signed) for file in offered],
+            "files": [_file(file, marks, base) for file in offered],
         }
     )
 
@@ -114,7 +112,7 @@ def _meta(name: str, content: str) -> str:
     return f'        <meta name="pypi:{name}" content="{escape(content)}">\n'
 
 
-def _link(file: File, marks: Marks, base: str, signed: set[str]) -> str:
+def _link(file: File, marks: Marks, base: str) -> str:
     attributes = [f'href="{escape(url(file, base))}"']
     if file.requires_python:
         attributes.append(f'data-requires-python="{escape(file.requires_python)}"')
@@ -126,12 +124,14 @@ def _link(file: File, marks: Marks, base: str, signed: set[str]) -> str:
         ]
     if file.release in marks.yanked:
         attributes.append(f'data-yanked="{escape(marks.yanked[file.release])}"')
-    if file.path in signed:
+    if file.has_signature:
         attributes.append('data-gpg-sig="true"')
+    if file.has_provenance:
+        attributes.append(f'data-provenance="{escape(_provenance_url(file, base))}"')
     return f"            <a {' '.join(attributes)}>{escape(file.name)}</a><br>\n"
 
 
-def _file(file: File, marks: Marks, base: str, signed: set[str]) -> dict[str, Any]:
+def _file(file: File, marks: Marks, base: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "filename": file.name,
         "url": url(file, base).partition("#")[0],
@@ -146,14 +146,15 @@ def _file(file: File, marks: Marks, base: str, signed: set[str]) -> dict[str, An
         found["core-metadata"] = {"sha256": file.metadata_sha256}
     if file.release in marks.yanked:
         found["yanked"] = marks.yanked[file.release] or True
-    if file.path in signed:
+    if file.has_signature:
         found["gpg-sig"] = True
+    if file.has_provenance:
+        found["provenance"] = _provenance_url(file, base)
     return found
 
 
-def _signed(files: Iterable[File]) -> set[str]:
-    """Return the paths of the files that have a signature beside them."""
-    return {file.path.removesuffix(_SIGNATURE) for file in files if file.name.endswith(_SIGNATURE)}
+def _provenance_url(file: File, base: str) -> str:
+    return f"{base}/packages/{quote(file.path + PROVENANCE, safe=_SAFE)}"
 
 
 def _versions(files: Iterable[File]) -> list[str]:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, BinaryIO
+from typing import Any
 
 import pypiserver
-from pypiserver.backend import BackendProxy
-from pypiserver.bottle_wrapper import HTTPError, request, response
+from pypiserver.bottle_wrapper import request, response
 from pypiserver.config import Config
-from pypiserver.core import PkgFile
 
-from ppctl.server import access, names
-from ppctl.server.access import IDENTITY, Access, Refusal
+from ppctl.server.access import Access, Refusal
 from ppctl.server.answers import status_line
 from ppctl.server.backend import FileBackend
 from ppctl.server.catalogue import Catalogue
 from ppctl.server.config import ServerConfig
 from ppctl.server.front import Application
-from ppctl.server.owners import THROW_AWAY, Owners
-from ppctl.server.permissions import Identity
+from ppctl.server.guarded import GuardedBackend, http_error
+from ppctl.server.owners import Owners
+from ppctl.server.uploads import Uploads
 
 _ACTIONS = {"list": "list", "download": "download", "upload": "update"}
 
@@ -36,67 +34,12 @@ def create(config: ServerConfig, catalogue: Catalogue, allowed: Access, owners: 
         overwrite=config.overwrite,
     )
     backend = FileBackend(run_config, catalogue, overwrite=config.overwrite)
-    run_config.backend = GuardedBackend(backend, catalogue, owners)
+    run_config.backend = guarded = GuardedBackend(backend, catalogue, owners, overwrite=config.overwrite)
     app: Any = pypiserver.setup_routes_from_config(pypiserver.app_from_config(run_config), run_config)
     # Unexpected errors come out to Front, which knows what they mean.
     app.catchall = False
     app.default_error_handler = _plain_error
-    serve: Application = app
-    return serve
-
-
-class GuardedBackend(BackendProxy):  # type: ignore[misc]
-    """The backend for requests: what changes a project is done for those who may."""
-
-    def __init__(self, backend: FileBackend, catalogue: Catalogue, owners: Owners | None) -> None:
-        super().__init__(backend)
-        self._catalogue = catalogue
-        self._owners = owners
-
-    def add_package(self, filename: str, fh: BinaryIO) -> None:
-        """Store a file. Raises HTTPError 403, and what FileBackend raises."""
-        found, identity = names.parse(filename), _identity()
-        if found is None or identity is None:
-            super().add_package(filename, fh)
-            return
-        owner = self._owners.of(found.project) if self._owners else None
-        _check(access.check_upload, identity, found.project, owner)
-        is_new = (
-            owner is None
-            and not found.project.startswith(THROW_AWAY)
-            and not self._catalogue.files(found.project)
-        )
-        if is_new and self._owners:
-            # Before the file is there: of two who are the first at once, one stores nothing.
-            owner = self._owners.claim(found.project, identity.user)
-            _check(access.check_upload, identity, found.project, owner)
-        try:
-            super().add_package(filename, fh)
-        except BaseException:
-            if is_new and self._owners and not self._catalogue.files(found.project):
-                self._owners.put(found.project, None)  # a name is not taken by an upload that failed
-            raise
-        if is_new and self._owners:
-            self._owners.claim(found.project, identity.user)  # if a failed upload beside this one gave it up
-
-    def remove_package(self, pkg: PkgFile) -> None:
-        """Remove a file. Raises HTTPError 403, and what FileBackend raises."""
-        project = names.normalize(pkg.pkgname)
-        owner = self._owners.of(project) if self._owners else None
-        _check(access.check_removal, _identity(), project, owner)
-        super().remove_package(pkg)
-
-
-def _identity() -> Identity | None:
-    found: Identity | None = request.environ.get(IDENTITY)
-    return found
-
-
-def _check(rule: Any, identity: Identity | None, project: str, owner: str | None) -> None:
-    try:
-        rule(identity, project, owner)
-    except Refusal as e:
-        raise _http(e) from None
+    return Uploads(app, guarded, allowed, max_size=config.max_upload_size)
 
 
 def _auther(allowed: Access) -> Any:
@@ -110,14 +53,10 @@ def _auther(allowed: Access) -> Any:
         try:
             allowed.authorise(request.environ, user, password, "upload" if changes else "list")
         except Refusal as e:
-            raise _http(e) from None
+            raise http_error(e) from None
         return True
 
     return check
-
-
-def _http(refusal: Refusal) -> HTTPError:
-    return HTTPError(refusal.status, str(refusal), headers=dict(refusal.headers))
 
 
 def _plain_error(error: Any) -> str:

@@ -22,7 +22,7 @@ from ppctl.server.digest import examine
 
 log = logging.getLogger("ppctl.server.catalogue")
 
-VERSION = 1
+VERSION = 2
 """The number of the schema. It is in the file's name: during an upgrade two releases run side by side."""
 
 BUSY_SECONDS = 10.0
@@ -42,10 +42,12 @@ CREATE TABLE files (
     version TEXT NOT NULL,
     release TEXT NOT NULL,
     sort BLOB NOT NULL,
+    sidecar TEXT NOT NULL,
     size INTEGER NOT NULL,
     mtime_ns INTEGER NOT NULL,
     inode INTEGER NOT NULL,
     sha256 TEXT,
+    about_sha256 TEXT,
     requires_python TEXT,
     metadata_sha256 TEXT,
     metadata_listed INTEGER NOT NULL DEFAULT 0
@@ -165,11 +167,11 @@ def _fill(made: sqlite3.Connection, packages: Path) -> int:
     For a while pages have links without a hash: better than no links, which would break installations.
     """
     made.executemany(
-        "INSERT INTO files (path, directory, name, project, pkgname, version, release, sort, size, mtime_ns,"
-        " inode) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO files (path, directory, name, project, pkgname, version, release, sort, sidecar, size,"
+        " mtime_ns, inode) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         _rows(packages),
     )
-    made.execute("INSERT INTO projects SELECT DISTINCT project, 1 FROM files")
+    made.execute("INSERT INTO projects SELECT DISTINCT project, 1 FROM files WHERE sidecar = ''")
     count: int = made.execute("SELECT count(*) FROM files").fetchone()[0]
     return count
 

@@ -340,7 +340,7 @@ CASES = [
     ),
     Case(
         "uploads",
-        _find("-name", "packages/.ppctl-upload-1"),
+        _find("-path", "packages/.ppctl-upload-1/content"),
         W,
         "broken uploads take room",
         "-mmin +60 -delete",

@@ -98,7 +98,8 @@ def test_modes_and_rests_are_mended(layout: Layout) -> None:
     layout.run.chmod(0o777)
     layout.settings.chmod(0o666)
     (layout.home / ".ppctl.yml.99999999.tmp").write_text("x")
-    upload = layout.packages / ".ppctl-upload-1-2"
+    upload = layout.packages / ".ppctl-upload-1" / "content"
+    upload.parent.mkdir()
     upload.write_text("x")
     os.utime(upload, (0, 0))
     with layout.htpasswd.open("a") as file:

@@ -18,6 +18,7 @@ from tests.e2e import sites
 from tests.e2e.conftest import BootPpctlHost
 from tests.e2e.load import Load, expect
 from tests.e2e.sites import Site
+from tests.server.archives import source
 
 BIG = 50 * 1024 * 1024
 # One worker several times in a row: a transfer that the other one is at then spans several restarts.
@@ -63,13 +64,13 @@ class Rotation:
 
 
 def ten_restarts_lose_nothing(site: Site, tmp_path: Path, **settings: object) -> None:
-    content = os.urandom(BIG)
+    content = source(os.urandom(BIG))
     site.set(port=site.port, **{**SETTINGS, **settings})
     site.ppctl("up")
     site.ppctl("adduser", LOGIN[0], "--password-stdin", stdin=f"{LOGIN[1]}\n")
     rotation = Rotation(site)
     load = Load(site.address, site.port, LOGIN)
-    load.upload("foo-1.0.tar.gz", b"foo")
+    load.upload("foo-1.0.tar.gz", source(b"foo"))
     load.upload("big-1.0.tar.gz", content)
     load.new_connections("/simple/foo/", per_second=120)
     # Three seconds: longer than gunicorn lets idle connections live when it stops.

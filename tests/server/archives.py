@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import tarfile
 import zipfile
+
+from ppctl.server import names
 
 
 def metadata(name: str, version: str, *lines: str, metadata_version: str = "2.4") -> bytes:
@@ -44,12 +48,34 @@ def zipped(files: dict[str, bytes]) -> bytes:
     return made.getvalue()
 
 
-def tarred(files: dict[str, bytes]) -> bytes:
-    """Return a gzipped tar archive of files."""
+def tarred(files: dict[str, bytes], kind: str = "gz") -> bytes:
+    """Return a packed tar archive of files; `kind` as in `tar.<kind>`."""
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as archive:
         for path, content in files.items():
             found = tarfile.TarInfo(path)
             found.size = len(content)
             archive.addfile(found, io.BytesIO(content))
-    return gzip.compress(made.getvalue(), mtime=0)
+    pack = {"bz2": bz2.compress, "xz": lzma.compress}
+    return pack[kind](made.getvalue()) if kind in pack else gzip.compress(made.getvalue(), mtime=0)
+
+
+def package(name: str, content: bytes = b"") -> bytes:
+    """Return a package file that may be uploaded by this name, with some content."""
+    said = names.parse(name)
+    assert said, name
+    body = metadata(said.pkgname, said.release)
+    if name.endswith(".whl"):
+        return zipped({f"{said.pkgname}-{said.release}.dist-info/METADATA": body, "content": content})
+    if name.endswith(".egg"):
+        return zipped({"EGG-INFO/PKG-INFO": body, "content": content})
+    top = f"{said.pkgname}-{said.version}"
+    files = {f"{top}/PKG-INFO": body, f"{top}/content": content}
+    if name.endswith(".zip"):
+        return zipped(files)
+    return tarred(files, name.rpartition(".")[2])
+
+
+def source(content: bytes = b"") -> bytes:
+    """Return an sdist as it was before there was metadata: it may be uploaded by any name of a `.tar.gz`."""
+    return tarred({"any/setup.py": b"", "any/content": content})

@@ -196,7 +196,7 @@ def body_for(method: str, path: str) -> tuple[bytes, str]:
 
 
 def test_every_route_has_a_rule(front: Front) -> None:
-    stock = front._application._application  # type: ignore[attr-defined]
+    stock = front._application._application._application  # type: ignore[attr-defined]
     registered = {(route.method, route.rule) for route in stock.routes}
     assert registered == set(RULES)
 

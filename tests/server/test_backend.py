@@ -7,14 +7,13 @@ import io
 import os
 import sqlite3
 import threading
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from ppctl.server import backend
-from ppctl.server.backend import FileBackend, NameRefused, remove_leftovers
+from ppctl.server import drafts
+from ppctl.server.backend import FileBackend
 from ppctl.server.catalogue import Catalogue
 
 NAME = "foo-1.0.tar.gz"
@@ -138,23 +137,48 @@ def test_the_longest_name_is_stored(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == [name]
 
 
-def test_a_name_that_is_never_listed_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NameRefused):
-        make(tmp_path).add_package(f".{NAME}", io.BytesIO(b"content"))
-    assert os.listdir(tmp_path) == []
+def killed(packages: Path, *files: str) -> Path:
+    """Return a draft with such files, as a killed worker leaves it."""
+    left = packages / f"{drafts.PREFIX}0"
+    left.mkdir()
+    for name in files:
+        (left / name).write_bytes(b"x")
+    return left
 
 
-def test_old_leftovers_are_removed_and_nothing_else(tmp_path: Path) -> None:
-    old, new = tmp_path / ".ppctl-upload-1-a", tmp_path / ".ppctl-upload-2-b"
+def test_leftovers_of_the_dead_are_removed_and_nothing_else(tmp_path: Path) -> None:
+    lock = tmp_path.with_name("lock")
     others = [tmp_path / NAME, tmp_path / ".hidden", tmp_path / "ppctl-upload-1.0.tar.gz"]
-    past = time.time() - backend.LEFTOVER_SECONDS - 5
-    for path in (old, new, *others):
+    for path in others:
         path.write_bytes(b"")
-        if path != new:
-            os.utime(path, (past, past))
-    assert remove_leftovers(tmp_path) == [old]
-    assert sorted(tmp_path.iterdir()) == sorted([new, *others])
-    assert remove_leftovers(tmp_path / "missing") == []
+    with drafts.draft(tmp_path) as living:
+        living.write(b"x")
+        dead = killed(tmp_path, "content", f"{NAME}.asc")
+        assert drafts.remove_leftovers(tmp_path, lock) == [dead]
+        assert len(list(tmp_path.iterdir())) == len(others) + 1
+        living.place("bar-1.0.zip", overwrite=False, lock=lock)
+    assert sorted(tmp_path.iterdir()) == sorted([*others, tmp_path / "bar-1.0.zip"])
+    assert drafts.remove_leftovers(tmp_path / "missing", lock) == []
+
+
+@pytest.mark.parametrize("has_file", [True, False])
+def test_a_sidecar_that_got_its_name_without_its_file_goes(tmp_path: Path, has_file: bool) -> None:
+    placed = tmp_path / f"{NAME}.asc"
+    dead = killed(tmp_path, "content", placed.name)
+    os.link(dead / placed.name, placed)
+    if has_file:
+        os.link(dead / "content", tmp_path / NAME)
+    drafts.remove_leftovers(tmp_path, tmp_path.with_name("lock"))
+    assert placed.exists() is has_file
+    assert not dead.exists()
+
+
+def test_a_sidecar_that_somebody_else_has_put_there_stays(tmp_path: Path) -> None:
+    placed = tmp_path / f"{NAME}.asc"
+    placed.write_bytes(b"x")
+    killed(tmp_path, "content", placed.name)
+    drafts.remove_leftovers(tmp_path, tmp_path.with_name("lock"))
+    assert os.listdir(tmp_path) == [placed.name]
 
 
 def test_an_upload_that_cannot_be_entered_is_taken_back(

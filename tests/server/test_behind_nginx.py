@@ -17,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 
+from tests.server.archives import source
 from tests.server.worker_process import Home, new_home, upload_form
 
 NGINX = shutil.which("nginx", path=os.environ.get("PATH", "") + ":/usr/sbin")
@@ -102,7 +103,7 @@ def proxy(request: pytest.FixtureRequest, slash: str) -> Iterator[Proxy]:
 
 def test_a_client_finds_its_way(proxy: Proxy) -> None:
     """Upload, then follow links and redirects as pip does."""
-    content = os.urandom(300_000)
+    content = source(os.urandom(300_000))
     content_type, body = upload_form(NAME, content)
     assert proxy.ask(f"{proxy.url}/", "POST", body, Content_Type=content_type)[0] == 200
     url = f"{proxy.url}/simple/Foo/"
@@ -120,7 +121,7 @@ def test_a_client_finds_its_way(proxy: Proxy) -> None:
 
 
 def test_a_client_that_hangs_up_leaves_nothing(proxy: Proxy) -> None:
-    content_type, body = upload_form(NAME, b"x" * 500_000)
+    content_type, body = upload_form(NAME, source(os.urandom(500_000)))
     head = (
         f"POST /pypi/ HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"

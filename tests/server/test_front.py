@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from ppctl.server.backend import NameRefused
 from ppctl.server.config import ServerConfig
 from ppctl.server.front import Front
 
@@ -46,9 +45,6 @@ def ask(error: Exception | None = None, **environ: Any) -> tuple[str, bytes, dic
 @pytest.mark.parametrize(
     ("error", "agent", "status"),
     [
-        (FileExistsError(errno.EEXIST, "x"), "uv/0.9", "409 Conflict"),
-        (FileExistsError(errno.EEXIST, "x"), "twine/6.2", "400 Bad Request"),
-        (NameRefused("x"), "", "400 Bad Request"),
         (OSError(errno.ENOSPC, "x"), "", "507 Insufficient Storage"),
         (OSError(errno.EDQUOT, "x"), "", "507 Insufficient Storage"),
         (OSError(errno.EIO, "x"), "", "500 Internal Server Error"),

@@ -27,7 +27,6 @@ FILES = {
         [wheel("Foo.Bar", "1.0"), wheel("Foo.Bar", "1.10"), wheel("Foo.Bar", "1.9"), sdist("Foo.Bar", "1.9")]
     ),
     "Foo.Bar-1.0.zip": b"zip",
-    "Foo.Bar-1.0.zip.asc": b"signature",
     "foo_bar-1.10rc1.tar.gz": b"1",
     "foo_bar-1.10.dev3+local.7.tar.gz": b"2",
     "sub/foo_bar-0.1.tar.gz": b"3",

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ppctl.server import metadata
+from ppctl.server import archives, metadata
 from ppctl.server.metadata import Metadata, read
 from tests.server.archives import metadata as fields
 from tests.server.archives import sdist, tarred, wheel, zipped
@@ -89,8 +89,8 @@ def test_bombs() -> None:
     assert found("foo-1.0-py3-none-any.whl", zipped({"foo-1.0.dist-info/METADATA": large})) is None
     assert found("foo-1.0.zip", zipped({"foo-1.0/PKG-INFO": large})) is None
     assert found("foo-1.0.tar.gz", tarred({"foo-1.0/PKG-INFO": large})) is None
-    assert found("foo-1.0.tar.gz", gzip.compress(b"\0" * (metadata.MAX_UNPACKED + (1 << 20)), 1)) is None
-    assert found("foo-1.0.tar.gz", tarred({"foo-1.0/big": b"\0" * metadata.MAX_UNPACKED})) is None
+    assert found("foo-1.0.tar.gz", gzip.compress(b"\0" * (archives.MAX_UNPACKED + (1 << 20)), 1)) is None
+    assert found("foo-1.0.tar.gz", tarred({"foo-1.0/big": b"\0" * archives.MAX_UNPACKED})) is None
     assert time.monotonic() - started < 10
 
 

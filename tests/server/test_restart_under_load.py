@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.server.archives import source
 from tests.server.worker_process import Home, new_home, upload_form
 
 pytestmark = pytest.mark.e2e
@@ -128,7 +129,7 @@ def upload_client(load: Load, content: bytes, uploaded: list[str]) -> Callable[[
 
 
 def test_six_restarts_lose_nothing() -> None:
-    content = os.urandom(BIG)
+    content = source(os.urandom(BIG))
     uploaded: list[str] = []
     with new_home() as home:
         (home.packages / "foo-1.0.tar.gz").write_bytes(b"foo")

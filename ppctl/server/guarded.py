@@ -1,0 +1,89 @@
+"""The backend for requests: what changes a project is done for those who may."""
+
+from __future__ import annotations
+
+import errno
+import os
+from contextlib import AbstractContextManager
+from typing import Any
+
+from pypiserver.backend import BackendProxy
+from pypiserver.bottle_wrapper import HTTPError, request
+from pypiserver.core import PkgFile
+
+from ppctl.server import access, names
+from ppctl.server.access import IDENTITY, Refusal
+from ppctl.server.backend import FileBackend
+from ppctl.server.catalogue import Catalogue
+from ppctl.server.drafts import Draft
+from ppctl.server.metadata import Metadata
+from ppctl.server.owners import THROW_AWAY, Owners
+from ppctl.server.permissions import Identity
+
+
+class GuardedBackend(BackendProxy):  # type: ignore[misc]
+    """pypiserver's backend with rules. `owners`: None where projects are not owned."""
+
+    def __init__(
+        self, backend: FileBackend, catalogue: Catalogue, owners: Owners | None, *, overwrite: bool
+    ) -> None:
+        super().__init__(backend)
+        self._files = backend
+        self._catalogue = catalogue
+        self._owners = owners
+        self._overwrite = overwrite
+
+    def draft(self) -> AbstractContextManager[Draft]:
+        """Give an upload a place on the disk where nobody sees it. Raises OSError."""
+        return self._files.draft()
+
+    def check_upload(self, filename: str, identity: Identity | None) -> None:
+        """Raise Refusal or FileExistsError where `store` would, as far as it is known now."""
+        found = names.parse(filename)
+        if found:
+            access.check_upload(identity, found.project, self._owner(found.project))
+        if not self._overwrite and self.exists(filename):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), filename)
+
+    def store(self, draft: Draft, filename: str, about: Metadata | None, identity: Identity | None) -> None:
+        """Let an upload appear. Raises Refusal, and what FileBackend.store raises."""
+        found = names.parse(filename)
+        if found is None or identity is None:
+            self._files.store(draft, filename, about)
+            return
+        owner = self._owner(found.project)
+        access.check_upload(identity, found.project, owner)
+        is_new = (
+            owner is None
+            and not found.project.startswith(THROW_AWAY)
+            and not self._catalogue.files(found.project)
+        )
+        if is_new and self._owners:
+            # Before the file is there: of two who are the first at once, one stores nothing.
+            owner = self._owners.claim(found.project, identity.user)
+            access.check_upload(identity, found.project, owner)
+        try:
+            self._files.store(draft, filename, about)
+        except BaseException:
+            if is_new and self._owners and not self._catalogue.files(found.project):
+                self._owners.put(found.project, None)  # a name is not taken by an upload that failed
+            raise
+        if is_new and self._owners:
+            self._owners.claim(found.project, identity.user)  # if a failed upload beside this one gave it up
+
+    def remove_package(self, pkg: PkgFile) -> None:
+        """Remove a file. Raises HTTPError 403, and what FileBackend raises."""
+        project = names.normalize(pkg.pkgname)
+        try:
+            access.check_removal(request.environ.get(IDENTITY), project, self._owner(project))
+        except Refusal as e:
+            raise http_error(e) from None
+        super().remove_package(pkg)
+
+    def _owner(self, project: str) -> str | None:
+        return self._owners.of(project) if self._owners else None
+
+
+def http_error(refusal: Refusal) -> Any:
+    """Return the error that makes pypiserver answer with a refusal."""
+    return HTTPError(refusal.status, str(refusal), headers=dict(refusal.headers))
