@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ppctl.server import known, marks, owners
 from ppctl.server.app import create_application
 from ppctl.server.config import ServerConfig, WorkerInfo
 from ppctl.server.front import Front
 from tests.server.worker_process import upload_form
+
+
+_NOTES = (known.FILE_NAME, marks.FILE_NAME, owners.FILE_NAME)
 
 
 @dataclass
@@ -79,5 +83,5 @@ class Index:
         return self.post(*upload_form(name, content, **fields))
 
     def names(self) -> list[str]:
-        """Return what is in the directory, hidden or not."""
-        return sorted(os.listdir(self.packages))
+        """Return what is in the directory, hidden or not, but what the index notes there about projects."""
+        return sorted(name for name in os.listdir(self.packages) if name not in _NOTES)

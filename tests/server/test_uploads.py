@@ -320,6 +320,7 @@ def test_a_body_that_is_too_large_is_not_read_before_it_is_refused(tmp_path: Pat
         "CONTENT_TYPE": content_type,
         "CONTENT_LENGTH": str(1 << 40),
         "REMOTE_ADDR": "127.0.0.1",
+        "HTTP_HOST": "index",
         "wsgi.input": body,
     }
     answer = iter(index.front(environ, lambda status, _: seen.append(int(status[:3]))))

@@ -195,7 +195,7 @@ def test_what_killed_workers_have_left_goes_at_the_next_start(home: Home) -> Non
         connection.sendall(post_head(content_type, len(body)) + body[:300_000])
         assert eventually(lambda: names(home) != [])
         assert NAME not in home.get("/packages/").text
-        (leftover,) = home.packages.iterdir()
+        (leftover,) = home.packages.glob(".ppctl-upload-*")
         home.start(2)
         assert names(home) == [leftover.name]  # its maker lives
         os.kill(home.workers[0].describe()["process"], signal.SIGKILL)
