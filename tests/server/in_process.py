@@ -14,7 +14,6 @@ from ppctl.server.config import ServerConfig, WorkerInfo
 from ppctl.server.front import Front
 from tests.server.worker_process import upload_form
 
-
 _NOTES = (known.FILE_NAME, marks.FILE_NAME, owners.FILE_NAME)
 
 
