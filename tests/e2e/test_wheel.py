@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tarfile
@@ -39,8 +40,35 @@ def test_the_wheel_has_every_file(built: Path) -> None:
     inside = set(zipfile.ZipFile(wheel).namelist())
     wanted = {name for name in tracked("ppctl") if (CHECKOUT / name).is_file()}
     wanted |= {f"ppctl/{name}" for name in tracked("templates")}
+    wanted |= {
+        f"ppctl/{installed(name)}" for name in tracked("ansible") if not (CHECKOUT / name).is_symlink()
+    }
     assert wanted - inside == set()
     assert {name for name in inside if ".dist-info/" not in name} - wanted == set()
+
+
+def installed(name: str) -> str:
+    """Return where a file of the collection is in a wheel: once, by the first name that leads to it."""
+    folder = "ansible/collections/ansible_collections/ppctl/fleet"
+    inner = name.partition("/")[2]
+    return f"{folder}/{inner}" if inner.partition("/")[0] in os.listdir(CHECKOUT / folder) else name
+
+
+def test_the_collection_in_the_wheel_can_be_played(built: Path, tmp_path: Path) -> None:
+    (wheel,) = built.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    collection = tmp_path / "ppctl" / "ansible"
+    playbook = Path(sys.executable).with_name("ansible-playbook")
+    options = ["--inventory", "inventory/example", "--extra-vars", "user=a home=/srv/a password=x"]
+    done = subprocess.run(
+        [playbook, "--syntax-check", *options, "site.yml", "playbooks/adduser.yml"],
+        env={**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(collection / "collections"), "LC_ALL": "C.UTF-8"},
+        cwd=collection,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_sdist_has_what_its_makefile_and_tests_need(built: Path) -> None:
