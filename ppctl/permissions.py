@@ -91,10 +91,13 @@ def reset(index: Index, host: Host, user: str, *, wait: bool) -> bool:
     return changed
 
 
-def add_token(index: Index, host: Host, token: Token, *, wait: bool) -> None:
-    """Add a token. Raises PpctlError when there is one of that name."""
+def add_token(index: Index, host: Host, token: Token, *, wait: bool) -> bool:
+    """Add a token. Returns whether it is new; raises PpctlError when there is another one of that name."""
     with _locked(index, host, f"token create {token.name}", wait) as found:
-        if token.name in found.tokens:
+        there = found.tokens.get(token.name)
+        if there and there.digest == token.digest:
+            return False
+        if there:
             raise PpctlError(
                 f"there is a token {token.name} already",
                 f"choose another name, or revoke it: ppctl token revoke {token.name}",
@@ -102,11 +105,16 @@ def add_token(index: Index, host: Host, token: Token, *, wait: bool) -> None:
         changed = replace(found, tokens={**found.tokens, token.name: token})
         what = f"{token.name}: {permissions.describe(token.rights)}"
         _save(index, host, changed, Note("token create", token.user, what))
+        return True
 
 
-def remove_token(index: Index, host: Host, name: str, *, wait: bool) -> Token:
-    """Remove a token and return it. Raises PpctlError when there is no such token."""
+def remove_token(
+    index: Index, host: Host, name: str, *, wait: bool, missing_ok: bool = False
+) -> Token | None:
+    """Remove a token and return it. Raises PpctlError when there is no such token, unless that is ok."""
     with _locked(index, host, f"token revoke {name}", wait) as found:
+        if name not in found.tokens and missing_ok:
+            return None
         if name not in found.tokens:
             raise PpctlError(f"there is no token {printable(name)}", "`ppctl token list` lists them")
         others = {key: token for key, token in found.tokens.items() if key != name}

@@ -57,7 +57,9 @@ def run(call: Call, context: click.Context, target: Target, values: Mapping[str,
         argv.append("--no-wait")
     if "hash_stdin" in values:
         return _with_password(call, target, argv, values)
-    if command == "deluser" and not values["missing_ok"]:
+    if command == "token create":
+        return _with_token(call, target, values)
+    if command in ("deluser", "token revoke") and not values["missing_ok"]:
         argv.append("--missing-ok")  # so that the same command again finishes the rest
     if command == "users" and values["diff"]:
         return fleet.differences(target, call.out)
@@ -94,4 +96,37 @@ def _with_password(call: Call, target: Target, argv: list[str], values: Mapping[
         argv.append("--keep")  # so that the same command again finishes the rest
     if credentials.generated is not None:
         call.out.text(credentials.generated)
-    return fleet.command(target, argv, call.out, stdin=credentials.hash, password=credentials.generated)
+    made = {} if credentials.generated is None else {"password": credentials.generated}
+    return fleet.command(target, argv, call.out, stdin=credentials.hash, made=made)
+
+
+def _with_token(call: Call, target: Target, values: Mapping[str, Any]) -> int:
+    """Make a token here, and send the hosts only what they keep of it. It ends everywhere at once."""
+    import time
+
+    from ppctl import tokens
+    from ppctl.cli.rights import given_secret
+    from ppctl.commands import fleet
+
+    token, secret = tokens.create(
+        values["name"],
+        values["user"],
+        read=values["read"],
+        upload=values["upload"],
+        expires=values["expires"],
+        now=time.time(),
+        secret=given_secret(values["token_stdin"]),
+    )
+    argv = ["token", "create", token.name, "--user", token.user, "--digest-stdin"]
+    argv += [word for pattern in token.rights.upload for word in ("--upload", pattern)]
+    argv += ["--read"] if token.rights.read else []
+    argv += ["--expires", tokens.moment(token.expires)]
+    call.out.text(secret)
+    call.out.progress("keep it: to finish the rest, should a host fail, it is needed again (--token-stdin)")
+    return fleet.command(
+        target,
+        argv if call.wait else [*argv, "--no-wait"],
+        call.out,
+        stdin=token.digest,
+        made={"token": secret},
+    )

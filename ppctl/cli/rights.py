@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import click
@@ -9,6 +10,7 @@ import click
 from ppctl.cli.completion import user_names
 from ppctl.cli.options import Call, command
 
+_MAX_INPUT = 4096
 _KINDS = ("read", "upload", "admin")
 
 _NAME = click.argument("name", shell_complete=user_names)
@@ -64,7 +66,7 @@ def reset(call: Call, name: str) -> int:
     return rights.reset(call.own_index(), call.host, call.out, name, wait=call.wait)
 
 
-@command(name="create", changes=True, short_help="Make a token for a program.")
+@command(name="create", fleet=True, changes=True, short_help="Make a token for a program.")
 @click.argument("name")
 @click.option("--user", required=True, metavar="NAME", help="Whose token it is.", shell_complete=user_names)
 @click.option(
@@ -74,13 +76,28 @@ def reset(call: Call, name: str) -> int:
 @click.option(
     "--expires", metavar="WHEN", default="90d", show_default=True, help="90d, 12h, a date, or never."
 )
+@click.option(
+    "--token-stdin", is_flag=True, help="Take a token that was made before, from stdin, not a new one."
+)
+@click.option("--digest-stdin", is_flag=True, hidden=True)  # what --on sends to hosts
 def create_token(
-    call: Call, name: str, *, user: str, upload: tuple[str, ...], read: bool, expires: str
+    call: Call,
+    name: str,
+    *,
+    user: str,
+    upload: tuple[str, ...],
+    read: bool,
+    expires: str,
+    token_stdin: bool,
+    digest_stdin: bool,
 ) -> int:
     """Make the token NAME and print it, alone on stdout: now and never again.
 
     A program logs in with it as user `__token__`, or as `Authorization: Bearer`. It may do what is said
     here and what its user may; it ends with its user. It never removes packages.
+
+    With --on the token is the same on all hosts. If a host fails, the same command with --token-stdin and
+    this token finishes the rest.
     """
     from ppctl.commands import rights
 
@@ -95,10 +112,22 @@ def create_token(
         expires=expires,
         now=time.time(),
         wait=call.wait,
+        secret=given_secret(token_stdin),
+        digest=_line() if digest_stdin else None,
     )
 
 
-@command(name="list", short_help="List the tokens.")
+def given_secret(from_stdin: bool) -> str | None:
+    """Return the token on stdin, if it is to be read."""
+    return _line() if from_stdin else None
+
+
+def _line() -> str:
+    # More than any token; never from argv, which every user of the machine can read.
+    return sys.stdin.buffer.read(_MAX_INPUT).decode("utf-8", "replace").strip()
+
+
+@command(name="list", fleet=True, short_help="List the tokens.")
 def list_tokens(call: Call) -> int:
     """List the tokens: whose, what for, when made, when they end, when last used. Never the tokens."""
     from ppctl.commands import rights
@@ -106,13 +135,16 @@ def list_tokens(call: Call) -> int:
     return rights.list_tokens(call.index(), call.host, call.out, now=time.time())
 
 
-@command(name="revoke", changes=True, short_help="Make a token useless, at once.")
+@command(name="revoke", fleet=True, changes=True, short_help="Make a token useless, at once.")
 @click.argument("name")
-def revoke_token(call: Call, name: str) -> int:
+@click.option("--missing-ok", is_flag=True, help="Do nothing where there is no such token, rather than fail.")
+def revoke_token(call: Call, name: str, missing_ok: bool) -> int:
     """Remove the token NAME: from now on it is refused by every worker."""
     from ppctl.commands import rights
 
-    return rights.revoke_token(call.own_index(), call.host, call.out, name, wait=call.wait)
+    return rights.revoke_token(
+        call.own_index(), call.host, call.out, name, wait=call.wait, missing_ok=missing_ok
+    )
 
 
 @click.group(short_help="Grant and revoke permissions.")

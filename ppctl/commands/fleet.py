@@ -13,17 +13,22 @@ from ppctl.fleet import HostResult, Target
 from ppctl.output import Output, printable
 from ppctl.server.permissions import describe, from_data
 
-READ_ONLY = frozenset({"status", "logs", "doctor", "audit", "users"})
+READ_ONLY = frozenset({"status", "logs", "doctor", "audit", "users", "token list"})
 
 
 def command(
-    target: Target, argv: Sequence[str], out: Output, *, stdin: str = "", password: str | None = None
+    target: Target,
+    argv: Sequence[str],
+    out: Output,
+    *,
+    stdin: str = "",
+    made: Mapping[str, str] | None = None,
 ) -> int:
     """Run `ppctl argv...` on the hosts; one Ansible task each. Returns the exit code.
 
-    `password`: one that was made up, to be told programs.
+    `made`: a password or a token that was made up, to be told programs.
     """
-    name = "users apply" if "apply" in argv else argv[0]
+    name = _name(argv)
     results = ask(target, argv, out, stdin=stdin)
     if name == "adduser":
         kept = [result.host for result in results if result.state == fleet.OK and not result.changed]
@@ -31,12 +36,17 @@ def command(
             out.warn(
                 f"there already, with the password as before: on {', '.join(kept)} (see ppctl passwd --on)"
             )
-    return report(name, results, out, password=password, again=" ".join(argv[:2]))
+    return report(name, results, out, made=made, again=" ".join(argv[:2]))
+
+
+def _name(argv: Sequence[str]) -> str:
+    names = (" ".join(argv[:count]) for count in (2, 1))
+    return next((name for name in names if name in ("users apply", "users export", "token list")), argv[0])
 
 
 def ask(target: Target, argv: Sequence[str], out: Output, *, stdin: str = "") -> list[HostResult]:
     """Run `ppctl argv...` on the hosts and return what they answered."""
-    read_only = argv[0] in READ_ONLY and "apply" not in argv
+    read_only = _name(argv) in READ_ONLY
     variables: dict[str, Any] = {
         "ppctl_on": target.pattern,
         "ppctl_command": list(argv),
@@ -60,11 +70,16 @@ def up(target: Target, out: Output, *, dry_run: bool) -> int:
 
 
 def report(
-    name: str, results: Sequence[HostResult], out: Output, *, password: str | None = None, again: str = ""
+    name: str,
+    results: Sequence[HostResult],
+    out: Output,
+    *,
+    made: Mapping[str, str] | None = None,
+    again: str = "",
 ) -> int:
     """Print the table, and who is done and who is not. Returns the exit code.
 
-    `again`: what to type to finish with a `password` that was made up.
+    `made`: a password or a token that was made up; `again`: what to type to finish with the password.
     """
     rows = []
     for result in results:
@@ -84,7 +99,12 @@ def report(
     left = [*failed, *waiting, *interrupted]
     done = [result.host for result in results if result.host not in left]
     if left:
-        again = f"ppctl {again} --on '{','.join(left)}'" if password is not None and done else ""
+        if made and "token" in made:
+            again = "token, give it on standard input: --token-stdin"
+        elif made and done:
+            again = f"password, type it in: ppctl {again} --on '{','.join(left)}'"
+        else:
+            again = ""
         _tell_what_is_left(out, name, (done, left), hints(results), again)
     data: dict[str, Any] = {
         "hosts": [_data(result) for result in results],
@@ -92,9 +112,8 @@ def report(
         "failed": failed,
         "not_begun": waiting,
         "interrupted": interrupted,
+        **(made or {}),
     }
-    if password is not None:
-        data["password"] = password
     code = EXIT_INTERRUPTED if interrupted else EXIT_FAILED if left else EXIT_OK
     return out.result(data, exit_code=code)
 
@@ -113,7 +132,7 @@ def _tell_what_is_left(
     if name in READ_ONLY:
         return
     if again:
-        out.warn(f"to finish with the same password, type it in: {again}")
+        out.warn(f"to finish with the same {again}")
     else:
         out.warn("mend the cause and run the same command again: what is done stays as it is")
 

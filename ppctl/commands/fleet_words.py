@@ -72,6 +72,14 @@ def lines(name: str, result: HostResult) -> Iterator[str]:
                 yield f"{where}: {entry['time']}  {entry['by']}  {entry['action']} {entry['user']}"
 
 
+def _tokens(found: Result) -> str:
+    words = []
+    for token in found["tokens"]:
+        ends = "over" if token["expired"] else token["expires"] or "never ends"
+        words.append(f"{token['name']} ({token['user']}, {ends})")
+    return ", ".join(words) or "no tokens"
+
+
 def _logs(found: Result) -> str:
     return counted(sum(len(each["lines"]) for each in found["logs"]), "line")
 
@@ -120,6 +128,7 @@ def _applied(found: Result) -> str:
 _WORDS: dict[str, Callable[[Result], str]] = {
     "status": _status,
     "users": _users,
+    "token list": _tokens,
     "logs": _logs,
     "audit": _audit,
     "doctor": _doctor,

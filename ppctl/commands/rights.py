@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ppctl import permissions, tokens, users
@@ -69,19 +70,31 @@ def create_token(
     expires: str,
     now: float,
     wait: bool,
+    secret: str | None = None,
+    digest: str | None = None,
 ) -> int:
-    """Make a token, and print it once. Returns the exit code."""
+    """Make a token, and print it once. Returns the exit code.
+
+    `secret`: one that was made before; `digest`: what is kept of one that was made on another machine.
+    """
     users.find(index, host, user)
-    token, secret = tokens.create(name, user, read=read, upload=upload, expires=expires, now=now)
-    permissions.add_token(index, host, token, wait=wait)
+    token, secret = tokens.create(
+        name, user, read=read, upload=upload, expires=expires, now=now, secret=secret
+    )
+    if digest is not None:
+        token = replace(token, digest=tokens.check_digest(digest))
+    changed = permissions.add_token(index, host, token, wait=wait)
     # It stands alone on stdout, so that `$(ppctl token create …)` is the token.
-    out.progress(f"token {name} of {printable(user)}: {describe(token.rights)}; {_end(token)}")
-    out.text(secret)
-    out.progress("shown only now; the user name that goes with it is __token__")
+    already = "" if changed else ", there already"
+    out.progress(f"token {name} of {printable(user)}: {describe(token.rights)}; {_end(token)}{already}")
+    if digest is None:
+        out.text(secret)
+        out.progress("shown only now; the user name that goes with it is __token__")
     lacking = _beyond(token.rights, permissions.read(index, host).of(user))
     if lacking:
         out.warn(f"{printable(user)} may not {lacking}, so the token may not, either")
-    return out.result({"changed": True, "token": secret, **_data(index, token)})
+    shown = {"token": secret} if digest is None else {}
+    return out.result({"changed": changed, **shown, **_data(index, token)})
 
 
 def list_tokens(index: Index, host: Host, out: Output, *, now: float) -> int:
@@ -109,11 +122,16 @@ def list_tokens(index: Index, host: Host, out: Output, *, now: float) -> int:
     )
 
 
-def revoke_token(index: Index, host: Host, out: Output, name: str, *, wait: bool) -> int:
+def revoke_token(
+    index: Index, host: Host, out: Output, name: str, *, wait: bool, missing_ok: bool = False
+) -> int:
     """Make a token useless. Returns the exit code."""
-    token = permissions.remove_token(index, host, name, wait=wait)
-    out.info(f"revoked the token {name} of {printable(token.user)}: it is refused from now on")
-    return out.result({"changed": True, "name": name, "user": token.user})
+    token = permissions.remove_token(index, host, name, wait=wait, missing_ok=missing_ok)
+    if token is None:
+        out.info(f"there is no token {printable(name)}: nothing to revoke")
+    else:
+        out.info(f"revoked the token {name} of {printable(token.user)}: it is refused from now on")
+    return out.result({"changed": token is not None, "name": name, "user": token and token.user})
 
 
 def _changed(index: Index, out: Output, name: str, rights: Rights, *, changed: bool) -> int:

@@ -20,6 +20,8 @@ EVERYTHING = "*"
 
 TOKEN_USER = "__token__"  # noqa: S105 - the user name that goes with a token, as on pypi.org
 TOKEN_PREFIX = "ppctl_"  # noqa: S105 - so that scanners for leaked secrets can know one
+SECRET = re.compile(r"ppctl_[A-Za-z0-9_-]{43}")
+DIGEST = re.compile(r"[0-9a-f]{64}")
 TOKEN_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 _TOKEN_BYTES = 32
@@ -175,9 +177,8 @@ def to_data(rights: Rights) -> dict[str, Any]:
 
 def describe(rights: Rights) -> str:
     """Return rights in a few words."""
-    if rights.admin:
-        return "admin"
-    words = ["read"] if rights.read else []
+    words = ["admin"] if rights.admin else []
+    words += ["read"] if rights.read else []
     if rights.upload:
         some = "" if EVERYTHING in rights.upload else f" {_join(rights.upload)}"
         words.append(f"upload{some}")

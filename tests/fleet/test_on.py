@@ -6,14 +6,15 @@ import json
 import os
 import stat
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ppctl import fleet
+from ppctl import fleet, tokens
 from ppctl.cli import on
-from ppctl.server import htpasswd
+from ppctl.server import htpasswd, permissions
 from tests.cli import Ran, ppctl
 
 STAND_IN = """#!{python}
@@ -316,6 +317,43 @@ def test_permissions_are_granted_on_many_hosts(ansible: Ansible, argv: list[str]
     assert [line[:3] for line in table(ran)] == [["web1", "pypi", "changed"], ["web2", "pypi", "ok"]]
 
 
+def test_a_token_is_made_once_and_hosts_get_what_they_keep_of_it(ansible: Ansible) -> None:
+    ansible.answer(event("web1", changed=True, **DONE), event("web2", "unreachable", "no route to host"))
+    argv = ["token", "create", "ci", "--user", "bot", "--upload", "Team_*", "--read", "--on", "all"]
+    ran = ppctl(*argv, "--expires", "90d")
+    assert ran.code == 1
+    secret = ran.out.splitlines()[0]
+    (call,) = ansible.calls
+    command, stdin = call["variables"]["ppctl_command"], call["variables"]["ppctl_stdin"]
+    assert (stdin, len(secret)) == (permissions.digest(secret), 49)
+    assert secret not in json.dumps(call) and "--token-stdin" in ran.err
+    assert command[:-1] == [
+        *("token", "create", "ci", "--user", "bot", "--digest-stdin"),
+        *("--upload", "team-*", "--read", "--expires"),
+    ]
+    assert tokens.end(command[-1], time.time())  # the same moment everywhere
+    again = ppctl(*argv, "--token-stdin", "--json", stdin=secret.encode()).result
+    assert again["token"] == secret
+    assert ansible.calls[1]["variables"]["ppctl_stdin"] == stdin
+
+
+def test_tokens_are_listed_and_revoked_on_many_hosts(ansible: Ansible) -> None:
+    token = {"name": "ci", "user": "bot", "expired": False, "expires": None}
+    ansible.answer(
+        event("web1", results=[index({"tokens": [token, {**token, "name": "old", "expired": True}]})]),
+        event("web2", results=[index({"tokens": []})]),
+    )
+    assert table(ppctl("token", "list", "--on", "all")) == [
+        ["web1", "pypi", "ok", "ci (bot, never ends), old (bot, over)"],
+        ["web2", "pypi", "ok", "no tokens"],
+    ]
+    assert ansible.calls[0]["variables"]["ppctl_read_only"] is True
+    ansible.answer(event("web1", changed=True, **DONE), event("web2", results=[index({"changed": False})]))
+    assert ppctl("token", "revoke", "ci", "--on", "all").code == 0
+    assert ansible.calls[1]["variables"]["ppctl_command"] == ["token", "revoke", "ci", "--missing-ok"]
+    assert ansible.calls[1]["variables"]["ppctl_read_only"] is False
+
+
 def test_users_are_copied_with_their_hashes_on_stdin(ansible: Ansible) -> None:
     exported = {"users": [{"name": "ann", "password_hash": "$2y$10$" + "a" * 53, "disabled": False}]}
     ansible.answer(event("web1", results=[index(exported)]), hosts=("web1",))
@@ -394,6 +432,9 @@ def test_lines_of_somebody_elses_plugin_are_no_obstacle(ansible: Ansible) -> Non
         (["status", "-i", "a"], "go with --on PATTERN"),
         (["status", "--on", "all", "--index", "a", "-C", "/srv/a"], "exclude each other"),
         (["users", "--diff"], "--diff goes with --on"),
+        (["token", "create", "CI", "--user", "a", "--read", "--on", "all"], "small letters"),
+        (["token", "create", "ci", "--user", "a", "--on", "all"], "may do nothing"),
+        (["token", "create", "ci", "--user", "a", "--read", "--token-stdin", "--on", "all"], "no token of"),
         (["adduser", "a:b", "--generate", "--on", "all"], "a name cannot contain"),
         (["adduser", "a", "secret", "--on", "all"], "can be read by every user"),
     ],

@@ -171,6 +171,20 @@ def test_real_clients_use_every_host(fleet: Fleet, tmp_path: Path) -> None:
         run(sys.executable, "-m", "uv", "tool", *pip, *trusted)
 
 
+def test_one_token_works_on_every_host_until_it_is_revoked(fleet: Fleet, tmp_path: Path) -> None:
+    wheel = wheelhouses.own_wheel(tmp_path)
+    on = ("--on", "all")
+    made = fleet.ppctl("token", "create", "ci", "--user", "ci-bot", "--upload", "ppctl*", *on)
+    assert made.returncode == 0, made.stderr
+    login = {"TWINE_USERNAME": "__token__", "TWINE_PASSWORD": made.stdout.splitlines()[0]}
+    for host in fleet.machines:
+        upload = ("twine", "upload", "--skip-existing", "--repository-url", fleet.url(host) + "/", str(wheel))
+        run(sys.executable, "-m", *upload, **login)
+    assert fleet.ppctl("token", "list", *on).stdout.count("ci (ci-bot, 20") == len(fleet.machines)
+    assert fleet.ppctl("token", "revoke", "ci", *on).returncode == 0
+    assert fleet.ppctl("token", "list", *on).stdout.count("no tokens") == len(fleet.machines)
+
+
 def run(*argv: str, **more: str) -> None:
     clean = {key: value for key, value in env().items() if not key.startswith(("PIP_", "UV_"))}
     done = subprocess.run(argv, capture_output=True, text=True, env={**clean, **more}, check=False)
