@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import socket
+import sqlite3
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -39,6 +40,7 @@ _STATUS = {
     408: "408 Request Timeout",
     409: "409 Conflict",
     500: "500 Internal Server Error",
+    503: "503 Service Unavailable",
     507: "507 Insufficient Storage",
 }
 
@@ -161,15 +163,22 @@ def _shorten_agent(environ: Environ) -> None:
 
 def _explain(error: Exception, environ: Environ) -> tuple[int, str]:
     """Return the status and the message for an error that came out of the application."""
-    if isinstance(error, TooSlow):
-        return 408, f"Request timeout: {error}"
     if isinstance(error, BadBody):
-        return 400, f"Bad request: {error}"
+        return (408 if isinstance(error, TooSlow) else 400), f"Bad request: {error}"
+    if _is_busy(error):
+        log.error("the catalogue is locked by another process: %s", error)
+        return 503, "The index is busy: try again"
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         log.error("no space left: %s", error.filename or "upload")
         return 507, "No space left on the server"
     log.error("%s %s failed", environ["REQUEST_METHOD"], printable(environ["PATH_INFO"]), exc_info=error)
     return 500, "Internal Server Error"
+
+
+def _is_busy(error: Exception) -> bool:
+    """Return whether somebody has kept the catalogue locked for longer than anybody should."""
+    cause = error if isinstance(error, sqlite3.Error) else error.__cause__
+    return isinstance(cause, sqlite3.OperationalError) and "is locked" in str(cause)
 
 
 def _plain(start_response: StartResponse, status: int, message: str) -> list[bytes]:
