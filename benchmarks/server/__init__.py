@@ -2,9 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Sequence
 
-def main() -> None:
-    """Measure, and write the page."""
-    from benchmarks.server.run import main as measure
 
-    measure()
+def main(arguments: Sequence[str] = ()) -> None:
+    """Measure, and write the page; with options only print the figures."""
+    from benchmarks.server import run
+
+    parser = argparse.ArgumentParser(prog="python -m benchmarks server", description=__doc__)
+    parser.add_argument("--files", type=int, nargs="+", metavar="N", help="other numbers of files")
+    parser.add_argument("--only", choices=run.NAMES, nargs="*", help="these servers beside ppctl")
+    parser.add_argument("--quick", action="store_true", help="short rounds, for looking at a change")
+    wanted = parser.parse_args(arguments)
+    run.main(
+        wanted.files or run.COUNTS,
+        1 if wanted.quick else 2,
+        run.NAMES if wanted.only is None else wanted.only,
+        write=not arguments,
+    )

@@ -1,100 +1,140 @@
-"""What is measured, of whom, and the page that it makes."""
+"""What is measured, of whom, in which order."""
 
 from __future__ import annotations
 
+import contextlib
 import shutil
+import statistics
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
-from benchmarks import report
 from benchmarks.report import markdown
-from benchmarks.server import devpi, load, packages, servers
+from benchmarks.server import devpi, load, packages, page, servers
+from benchmarks.server.page import Results
 from benchmarks.server.servers import Running
 
-TEXT = """
-One run: each server in turn with the same small wheels, ten of a project (devpi: only 300 of them, since
-uploading takes it long). wrk asks with eight connections that stay open, on the same cores: for all projects'
-pages in turn, for the same as gzipped JSON, for the index page, for small wheels, for one wheel of 50 MB.
-An upload has 1 MB; *visible*: how long it takes from its answer until it is on its page. *PSS*: the memory of
-all processes. nginx serves finished pages: the limit. Rates: the best of three rounds; the machine is shared.
+JSON_GZIP = {"Accept": "application/vnd.pypi.simple.v1+json", "Accept-Encoding": "gzip"}
+COUNTS = (1000, 10_000, 50_000)
+ROUNDS = 3
+UPLOADS = 7
+# devpi takes minutes for more files, and the other two minutes for installing from more.
+MOST_DEVPI = 10_000
+MOST_SLOW_INSTALLS = 10_000
 
-From starting a worker to its first page:
-"""
-
-COLUMNS = [
-    "server",
-    "files",
-    "pages/s",
-    "JSON, gzip/s",
-    "index/s",
-    "small/s",
-    "50 MB, MB/s",
-    "upload ms",
-    "visible ms",
-    "PSS MB",
-]
-SERVERS: dict[str, Callable[[Path], AbstractContextManager[Running]]] = {
-    "stock": servers.stock,
-    "cached": servers.cached,
+OTHERS: dict[str, Callable[[Path], AbstractContextManager[Running]]] = {
+    "login": servers.ours_with_login,
     "devpi": devpi.run,
-    "ppctl": servers.ours,
-    "nginx": servers.nginx,
+    "cached": servers.cached,
+    "stock": servers.stock,
 }
-JSON_GZIP = '["Accept"] = "application/vnd.pypi.simple.v1+json", ["Accept-Encoding"] = "gzip"'
+SLOW = ("cached", "stock")
+NAMES = ("nginx", *OTHERS)
 
 
 def main(
-    files: Sequence[int] = (1000, 10000, 50000), seconds: float = 2, only: Sequence[str] = tuple(SERVERS)
+    counts: Sequence[int] = COUNTS, seconds: int = 2, only: Sequence[str] = NAMES, *, write: bool = True
 ) -> None:
-    """Measure, and write the page."""
+    """Measure, print the tables, and write the page and the plot unless told otherwise."""
     work = Path(tempfile.mkdtemp(prefix="ppctl-bench-"))
-    rows, starts = [], []
+    results = Results()
     try:
-        for count in files:
-            root = work / f"packages-{count}"
-            projects = packages.make(root, count)
-            packages.add_big(root)
-            for name in only:
-                if name == "devpi" and count != min(files):
-                    continue
-                with SERVERS[name](root) as running:
-                    rows.append(_row(running, root, projects, count, seconds))
-                    print(rows[-1], flush=True)
-            if "ppctl" in only:
-                starts.append([f"{count:,}", *(f"{found:.2f}" for found in servers.start(root))])
-            shutil.rmtree(root)
+        print(f"making {max(counts):,} packages", flush=True)
+        packages.make(work / "whole", max(counts))
+        for count in counts:
+            with _trees(work, count) as tree:
+                _measure(results, count, tree, seconds, only)
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    text = f"{TEXT}\n{markdown(['files', 'without a catalogue, s', 'with a known one, s'], starts)}"
-    report.write("server", "The server", text, COLUMNS, rows)
+    if write:
+        page.write(results, counts)
+    else:
+        print(page.text(results, counts), markdown(page.COLUMNS, page.rows(results, counts)), sep="\n")
 
 
-def _row(running: Running, root: Path, projects: list[str], count: int, seconds: float) -> list[str]:
-    added: list[Path] = []
-    projects = projects[: running.projects]
-    pages = [f"{running.simple}{project}/" for project in projects]
-    files = running.links or [f"/packages/{path.name}" for path in sorted(root.glob("project_*"))[:1000]]
-    big = [f"/packages/{packages.BIG_NAME}"]
-    # Once through all pages first: every server may have its caches warm.
-    load.rate(running, pages, seconds)
-    found = [
-        load.rate(running, pages, seconds)[0],
-        load.rate(running, pages, seconds, JSON_GZIP)[0],
-        load.rate(running, [running.simple], seconds)[0],
-        load.rate(running, files, seconds)[0],
-        0.0 if running.links else load.rate(running, big, seconds)[1] / 1e6,
-    ]
-    cells = [f"{value:,.0f}" if value >= 20 else f"{value:.1f}" if value else "-" for value in found]
-    memory = running.memory()
+@contextlib.contextmanager
+def _trees(work: Path, count: int) -> Iterator[Callable[[str], Path]]:
+    """Give a function that makes a tree of packages for a server."""
+    trees = work / str(count)
     try:
-        if running.upload:
-            took, visible = load.upload(running, 11, 1_000_000, added, root)
-            cells += [f"{took * 1e3:.0f}", f"{visible * 1e3:.0f}"]
-        else:
-            cells += ["-", "-"]
+        yield lambda name: packages.link(work / "whole", count, trees / name)
     finally:
-        for path in added:
-            path.unlink(missing_ok=True)
-    return [running.name, f"{count:,}", *cells, f"{memory:.0f}"]
+        shutil.rmtree(trees, ignore_errors=True)
+
+
+def _measure(
+    results: Results, count: int, tree: Callable[[str], Path], seconds: int, only: Sequence[str]
+) -> None:
+    """Measure all servers, which run side by side: each round asks each of them, one after the other."""
+    root = tree("ppctl")
+    with servers.ours(root) as ours:
+        with ExitStack() as stack:
+            running = {"ppctl": ours}
+            if "nginx" in only:
+                running["nginx"] = stack.enter_context(servers.nginx(tree("nginx"), ours))
+            for name in only:
+                if name in OTHERS and not (name == "devpi" and count > MOST_DEVPI):
+                    print(f"{count:,} files: starting {name}", flush=True)
+                    running[name] = stack.enter_context(OTHERS[name](tree(name)))
+            _rates(results, count, root, running, seconds)
+            _uploads(results, count, running)
+            _installs(results, count, running)
+            for name, server in running.items():
+                results.put(name, count, "memory", server.memory())
+        # Again, alone: beside others of the same Python it looks smaller.
+        results.put("ppctl", count, "memory", ours.memory())
+        results.print("ppctl", count, "memory")
+        new, known = servers.start(ours)
+        results.put("ppctl", count, "new", new)
+        results.put("ppctl", count, "known", known)
+
+
+def _rates(results: Results, count: int, root: Path, running: dict[str, Running], seconds: int) -> None:
+    projects = packages.projects(count)
+    files = [f"/packages/{path.name}" for path in packages.small(root)]
+    for what in page.RATES:
+        for number in range(-1, ROUNDS):
+            for name, server in running.items():
+                if name == "login" and what not in ("pages", "small"):
+                    continue
+                # Slow ones have one longer round. Round -1 warms the others' caches.
+                if name in SLOW and (number != 0 or what == "json"):
+                    continue
+                paths = {
+                    "index": [server.simple],
+                    "small": server.files or files,
+                    "big": [server.big],
+                }.get(what) or [f"{server.simple}{project}/" for project in projects]
+                wanted = JSON_GZIP if what == "json" else None
+                duration = seconds if name not in SLOW else 3 * seconds if count < 50_000 else 6 * seconds
+                found, size = load.rate(server, paths, duration, wanted)
+                if number >= 0:
+                    results.best(name, count, what, size / 1e6 if what == "big" else found)
+        for name in running:
+            results.print(name, count, what)
+
+
+def _uploads(results: Results, count: int, running: dict[str, Running]) -> None:
+    found: dict[str, list[tuple[float, float]]] = {}
+    for number in range(UPLOADS):
+        for name, server in running.items():
+            if server.put and not server.headers and not (name in SLOW and number > 2):
+                found.setdefault(name, []).append(load.upload(server, number))
+    for name, times in found.items():
+        took, visible = (statistics.median(column) * 1e3 for column in zip(*times, strict=True))
+        results.put(name, count, "upload", took)
+        results.put(name, count, "visible", visible)
+        results.print(name, count, "visible")
+
+
+def _installs(results: Results, count: int, running: dict[str, Running]) -> None:
+    for number in range(ROUNDS):
+        for name, server in running.items():
+            if name == "login" or (name in SLOW and (number or count > MOST_SLOW_INSTALLS)):
+                continue
+            for client in ("uv", "pip"):
+                results.best(name, count, client, load.install(server, client), least=True)
+    for name in running:
+        for client in ("uv", "pip"):
+            results.print(name, count, client)

@@ -16,62 +16,90 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import bcrypt
+
 from benchmarks.server import packages
-from tests.server.worker_process import new_home
+from tests.server.worker_process import Home, basic_auth, new_home, upload_form
 
 
 @dataclass
 class Running:
-    """A server that answers. `pids` are its process groups' leaders."""
+    """A server that answers. `pids` are its process groups' leaders.
+
+    `put` uploads a file, `everyone` asks each worker for a path, `headers` go with each request of wrk.
+    """
 
     name: str
     port: int
     pids: list[int]
     simple: str = "/simple/"
-    upload: bool = True
-    projects: int | None = None
-    links: list[str] = field(default_factory=list)
+    big: str = f"/packages/{packages.BIG_NAME}"
+    files: list[str] | None = None
+    put: Callable[[str, bytes], None] | None = None
+    everyone: list[Callable[[str], bytes]] = field(default_factory=list)
+    headers: dict[str, str] = field(default_factory=dict)
+    home: Home | None = None
 
     def memory(self) -> float:
         """Return the memory of all its processes in MB, what they share counted once (PSS)."""
         return sum(_pss(pid) for pid in _family(self.pids)) / 1e3
 
 
-def ours(root: Path) -> contextlib.AbstractContextManager[Running]:
-    """Two workers of ours, as the managers start them."""
-
-    @contextlib.contextmanager
-    def run() -> Iterator[Running]:
-        with new_home() as home:
-            home.packages.rmdir()
-            home.packages.symlink_to(root)
-            for number in (1, 2):
-                home.start(number)
-            _wait_for_hashes(home.port)
-            yield Running("ppctl", home.port, [worker.process.pid for worker in home.workers])
-
-    return run()
+@contextlib.contextmanager
+def ours(root: Path) -> Iterator[Running]:
+    """Two workers of ours, as the managers start them, without logins."""
+    with new_home() as home:
+        yield _ours("ppctl", home, root)
 
 
-def stock(root: Path) -> contextlib.AbstractContextManager[Running]:
+@contextlib.contextmanager
+def ours_with_login(root: Path) -> Iterator[Running]:
+    """The same, where everything needs a login; its hash is bcrypt of the cost that ppctl chooses."""
+    user, password = "bench", "a password for the bench"
+    with new_home(login=["list", "download", "upload"]) as home:
+        hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(12)).decode()
+        home.htpasswd.write_text(f"{user}:{hashed}\n")
+        yield _ours("ppctl, with a login", home, root, {"Authorization": basic_auth(user, password)})
+
+
+def _ours(name: str, home: Home, root: Path, headers: dict[str, str] | None = None) -> Running:
+    home.packages.rmdir()
+    home.packages.symlink_to(root)
+    workers = [home.start(number) for number in (1, 2)]
+    _wait_for_hashes(home.port, headers or {})
+    return Running(
+        name,
+        home.port,
+        [worker.process.pid for worker in workers],
+        put=lambda name, content: _put(home.port, name, content),
+        everyone=[lambda path, worker=worker: worker.get(path).body for worker in workers],  # type: ignore[misc]
+        headers=headers or {},
+        home=home,
+    )
+
+
+@contextlib.contextmanager
+def stock(root: Path) -> Iterator[Running]:
     """`pypi-server` as its documentation starts it."""
     command = ["-m", "pypiserver", "run", "-i", "127.0.0.1", "-p", "{port}", "-a", ".", "-P", "."]
-    return process("pypi-server", [sys.executable, *command, "--disable-fallback", str(root)])
+    command = [sys.executable, *command, "--disable-fallback", str(root)]
+    with process("pypi-server", command) as found:
+        found.put = lambda name, content: _put(found.port, name, content)
+        yield found
 
 
-def cached(root: Path) -> contextlib.AbstractContextManager[Running]:
+@contextlib.contextmanager
+def cached(root: Path) -> Iterator[Running]:
     """pypiserver's own cache under gunicorn, two processes of eight threads."""
-
-    @contextlib.contextmanager
-    def run() -> Iterator[Running]:
-        app = f"pypiserver:app(roots=[{str(root)!r}],authenticate=[],password_file='.',disable_fallback=True)"
-        arguments = ["-w", "2", "--threads", "8", "-b", "127.0.0.1:{port}", app]
-        with environment("pypiserver[cache]==2.4.2", "gunicorn>=27,<28") as python:
-            name = "pypiserver + cache, gunicorn 2 × 8"
-            with process(name, [str(python), "-m", "gunicorn", *arguments]) as found:
-                yield found
-
-    return run()
+    app = f"pypiserver:app(roots=[{str(root)!r}],authenticate=[],password_file='.',disable_fallback=True)"
+    arguments = ["-w", "2", "--threads", "8", "-b", "127.0.0.1:{port}", app]
+    with environment("pypiserver[cache]==2.4.2", "gunicorn>=27,<28") as python:
+        name = "pypiserver + cache, gunicorn 2 × 8"
+        with process(name, [str(python), "-m", "gunicorn", *arguments]) as found:
+            found.put = lambda name, content: _put(found.port, name, content)
+            # Several times: one cannot choose which worker answers.
+            found.everyone = [lambda path: get(found.port, path)] * 4
+            yield found
 
 
 @contextlib.contextmanager
@@ -88,48 +116,64 @@ def environment(*requirements: str) -> Iterator[Path]:
         yield python
 
 
-def nginx(root: Path) -> contextlib.AbstractContextManager[Running]:
-    """nginx with a tree of finished pages: the limit."""
-
-    @contextlib.contextmanager
-    def run() -> Iterator[Running]:
-        home = root.with_name(f"{root.name}-static")
-        shutil.rmtree(home, ignore_errors=True)
-        packages.static_tree(root, home / "tree")
-        port = free_port()
-        (home / "nginx.conf").write_text(
-            f"worker_processes 2; daemon off; pid {home}/pid; error_log stderr;\n"
-            "events { worker_connections 512; }\n"
-            f"http {{ access_log {home}/log; sendfile on; client_body_temp_path {home}/body;"
-            f" proxy_temp_path {home}/p; fastcgi_temp_path {home}/f; uwsgi_temp_path {home}/u;"
-            f" scgi_temp_path {home}/s; default_type application/octet-stream; types {{ text/html html; }}\n"
-            f" server {{ listen 127.0.0.1:{port}; root {home}/tree; }} }}\n"
-        )
-        if os.geteuid() == 0:
-            text = (home / "nginx.conf").read_text()
-            (home / "nginx.conf").write_text("user root;\n" + text)
-        with process("nginx, static tree", ["nginx", "-c", str(home / "nginx.conf")], port) as found:
-            found.upload = False
-            yield found
-        shutil.rmtree(home, ignore_errors=True)
-
-    return run()
+@contextlib.contextmanager
+def nginx(root: Path, pages: Running) -> Iterator[Running]:
+    """nginx with a tree of finished pages, the same as `pages` answers: the limit."""
+    home = root.with_name(f"{root.name}-static")
+    (home / "tree").mkdir(parents=True)
+    (home / "tree" / "packages").symlink_to(root)
+    _mirror(root, home / "tree" / "simple", pages.port)
+    port = free_port()
+    (home / "nginx.conf").write_text(
+        f"worker_processes 2; daemon off; pid {home}/pid; error_log stderr;\n"
+        f"{'user root;' if os.geteuid() == 0 else ''}\n"
+        "events { worker_connections 512; }\n"
+        f"http {{ access_log {home}/log; sendfile on; client_body_temp_path {home}/body;"
+        f" proxy_temp_path {home}/p; fastcgi_temp_path {home}/f; uwsgi_temp_path {home}/u;"
+        f" scgi_temp_path {home}/s; default_type application/octet-stream; types {{ text/html html; }}\n"
+        f" server {{ listen 127.0.0.1:{port}; root {home}/tree; }} }}\n"
+    )
+    with process("nginx, static tree", ["nginx", "-c", str(home / "nginx.conf")], port) as found:
+        yield found
+    shutil.rmtree(home, ignore_errors=True)
 
 
-def start(root: Path) -> tuple[float, float]:
-    """Return the seconds from starting a worker of ours to its first page: without a catalogue, and with."""
-    with new_home() as home:
-        home.packages.rmdir()
-        home.packages.symlink_to(root)
-        home.start(1)
-        _wait_for_hashes(home.port)
-        home.workers[0].kill()
-        known = _first_page(home.port, lambda: home.start(1, ready=False))
-        home.workers[1].kill()
-        for path in (home.path / "run").glob("catalogue-*"):
-            path.unlink()
-        new = _first_page(home.port, lambda: home.start(1, ready=False))
-    return new, known
+def _mirror(root: Path, simple: Path, port: int) -> None:
+    """Write every page as a file, and beside the graph's packages their metadata."""
+    names = {path.name.split("-")[0].replace("_", "-") for path in root.iterdir()}
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        for name in ("", *sorted(names)):
+            path = "/simple/" + (f"{name}/" if name else "")
+            connection.request("GET", path)
+            (simple / name).mkdir(parents=True, exist_ok=True)
+            (simple / name / "index.html").write_bytes(connection.getresponse().read())
+        for wheel in sorted(root.glob("graph_*.whl")):
+            connection.request("GET", f"/packages/{wheel.name}.metadata")
+            wheel.with_name(f"{wheel.name}.metadata").write_bytes(connection.getresponse().read())
+
+
+def start(running: Running) -> tuple[float, float]:
+    """Return the seconds from starting one worker of ours to its first page: without a catalogue, and with.
+
+    The workers that run are ended.
+    """
+    home = running.home
+    assert home
+    for worker in home.workers:
+        worker.kill()
+    known = min(_first_page(home) for _ in range(3))
+    for path in (home.path / "run").glob("catalogue-*"):
+        path.unlink()
+    return _first_page(home), known
+
+
+def _first_page(home: Home) -> float:
+    started = time.monotonic()
+    worker = home.start(1, ready=False)
+    get(home.port, "/simple/project-1/")
+    took = time.monotonic() - started
+    worker.kill()
+    return took
 
 
 @contextlib.contextmanager
@@ -151,11 +195,11 @@ def process(name: str, command: list[str], port: int | None = None) -> Iterator[
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def get(port: int, path: str, timeout: float = 60) -> bytes:
+def get(port: int, path: str, headers: dict[str, str] | None = None, timeout: float = 60) -> bytes:
     """Return what is at a path; raises OSError when it is not there."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
     with contextlib.closing(connection):
-        connection.request("GET", path)
+        connection.request("GET", path, headers=headers or {})
         found = connection.getresponse()
         body = found.read()
         if found.status != 200:
@@ -163,17 +207,20 @@ def get(port: int, path: str, timeout: float = 60) -> bytes:
         return body
 
 
-def _first_page(port: int, begin: Callable[[], object]) -> float:
-    started = time.monotonic()
-    begin()
-    get(port, "/simple/project-1/")
-    return time.monotonic() - started
+def _put(port: int, name: str, content: bytes) -> None:
+    content_type, body = upload_form(name, content)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    with contextlib.closing(connection):
+        connection.request("POST", "/", body, {"Content-Type": content_type})
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == 200, answer.status
 
 
-def _wait_for_hashes(port: int) -> None:
+def _wait_for_hashes(port: int, headers: dict[str, str]) -> None:
     until = time.monotonic() + 600
     while time.monotonic() < until:
-        body = get(port, "/packages/")
+        body = get(port, "/packages/", headers)
         if body.count(b"<a ") == body.count(b"#sha256="):
             return
         time.sleep(1)
