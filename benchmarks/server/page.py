@@ -32,15 +32,17 @@ FIGURES = {
 }
 COLUMNS = ["server", "files", *FIGURES.values()]
 TEXT = """
-One run. The servers run side by side with the same small wheels, ten of a project, a graph of 20 projects, and
-one wheel of 50 MB. Each of three rounds asks each server, one after the other; the best round counts, since
-what else the machine does makes a round worse, never better. Slow servers have one round, a longer one.
+One run. The servers run side by side with the same small wheels, ten of a project, a graph of 20
+projects, and one wheel of 50 MB. Each of three rounds asks each server, one after the other; the best
+round counts, since what else the machine does makes a round worse, never better. Slow servers have one
+round, a longer one.
 
-wrk asks with eight connections that stay open, on the same cores: for all projects' pages in turn, for the
-same as gzipped JSON, for the index page, for a thousand small wheels, for the wheel of 50 MB. *upload*: a file
-of 1 MB, until it is answered; *visible*: until it is on its page, on every worker. *uv*, *pip*: installing the
-graph without a cache. *PSS*: the memory of all processes. nginx serves finished pages, the same as ppctl's: the
-limit. devpi's packages come from an import, since uploading takes long; above 10,000 files that does, too.
+wrk asks with eight connections that stay open, on the same cores: for all projects' pages in turn, for
+the same as gzipped JSON, for the index page, for a thousand small wheels, for the wheel of 50 MB.
+*upload*: a file of 1 MB, until it is answered; *visible*: until it is on its page, on every worker. *uv*,
+*pip*: installing the graph without a cache. *PSS*: the memory of all processes. nginx serves finished
+pages, the same as ppctl's: the limit. devpi's packages come from an import, since uploading takes long;
+above 10,000 files that does, too.
 """
 
 
