@@ -111,7 +111,7 @@ class FileBackend(Backend):  # type: ignore[misc]
         except (sqlite3.Error, OSError) as e:
             if new:
                 drafts.remove(new, self._lock)
-            number = errno.ENOSPC if "full" in str(e) else errno.EIO
+            number = (isinstance(e, OSError) and e.errno) or (errno.ENOSPC if "full" in str(e) else errno.EIO)
             raise OSError(number, f"the catalogue cannot be written: {e}", str(self._catalogue.path)) from e
 
     def remove_package(self, pkg: PkgFile) -> None:

@@ -74,13 +74,19 @@ class Draft:
         os.fsync(self._descriptor)
         packages = self._directory.parent
         with kept.alone(lock):
-            if not os.path.lexists(packages / name):
+            is_new = not os.path.lexists(packages / name)
+            if is_new:
                 self._place_new(packages / name)
             elif overwrite:
                 self._replace(packages / name)
             else:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
-        _sync_directory(packages)
+        try:
+            _sync_directory(packages)
+        except OSError:
+            if is_new:
+                remove(packages / name, lock)  # whoever is told that it failed will try again
+            raise
         return os.fstat(self._descriptor)
 
     def _place_new(self, final: Path) -> None:

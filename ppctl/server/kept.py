@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,9 +21,10 @@ def alone(lock: Path) -> Iterator[None]:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Replace a file by one that is on the disk. Raises OSError."""
-    temporary = path.with_name(f"{path.stem}-{secrets.token_hex(8)}")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    """Replace a file by one that is on the disk; for one at a time, in `alone`. Raises OSError."""
+    # Always the same name: what a killed worker has left goes with the next change.
+    temporary = path.with_name(f"{path.name}.new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         with open(os.open(temporary, flags, 0o644), "wb") as file:
             file.write(content)

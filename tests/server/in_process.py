@@ -8,13 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ppctl.server import known, marks, owners
 from ppctl.server.app import create_application
 from ppctl.server.config import ServerConfig, WorkerInfo
 from ppctl.server.front import Front
 from tests.server.worker_process import upload_form
-
-_NOTES = (known.FILE_NAME, marks.FILE_NAME, owners.FILE_NAME)
 
 
 @dataclass
@@ -83,4 +80,5 @@ class Index:
 
     def names(self) -> list[str]:
         """Return what is in the directory, hidden or not, but what the index notes there about projects."""
-        return sorted(name for name in os.listdir(self.packages) if name not in _NOTES)
+        names = os.listdir(self.packages)
+        return sorted(name for name in names if not name.startswith(".ppctl-") or "upload" in name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import gzip
 import hashlib
 import io
@@ -18,11 +17,25 @@ import pytest
 from ppctl.server import archives as limits
 from ppctl.server import attestations, uploads
 from ppctl.server.archives import MAX_UNPACKED
+from tests.server import signed
 from tests.server.archives import metadata, package, sdist, source, tarred, wheel, zipped
 from tests.server.in_process import Index
+from tests.server.signed import (
+    ACTION,
+    CONTENT,
+    DOCS,
+    FILE,
+    REMOVE,
+    SIGNATURE,
+    WHEEL,
+    attestation,
+    field,
+    form,
+    signed_form,
+    statement,
+)
 from tests.server.worker_process import upload_form
 
-WHEEL, CONTENT = wheel("foo", "1.0")
 SDIST = "foo-1.0.tar.gz"
 FORM = "application/x-www-form-urlencoded"
 
@@ -30,20 +43,6 @@ FORM = "application/x-www-form-urlencoded"
 @pytest.fixture
 def index(tmp_path: Path) -> Index:
     return Index(tmp_path)
-
-
-def form(*parts: bytes, line: bytes = b"\r\n", boundary: bytes = b"b0undary") -> tuple[str, bytes]:
-    """Return content type and body of a form of these parts, written as they are."""
-    body = b"".join(b"--" + boundary + line + part + line for part in parts) + b"--" + boundary + b"--" + line
-    return f"multipart/form-data; boundary={boundary.decode()}", body
-
-
-def field(name: str, value: bytes, line: bytes = b"\r\n", filename: str | None = None) -> bytes:
-    file = f'; filename="{filename}"' if filename else ""
-    return f'Content-Disposition: form-data; name="{name}"{file}'.encode() + line + line + value
-
-
-ACTION, DOCS, REMOVE = (field(":action", name) for name in (b"file_upload", b"doc_upload", b"remove_pkg"))
 
 
 # --- hashes
@@ -396,9 +395,6 @@ def test_what_looks_like_a_boundary(index: Index, line: bytes) -> None:
     assert (index.packages / SDIST).read_bytes() == content
 
 
-FILE = field("content", CONTENT, filename=WHEEL)
-
-
 @pytest.mark.parametrize(
     ("parts", "status", "text"),
     [
@@ -456,47 +452,14 @@ def test_a_conflict_with_a_file_in_a_sub_directory(index: Index) -> None:
 
 # --- signatures and attestations
 
-SIGNATURE = b"-----BEGIN PGP SIGNATURE-----\n\nabc\n-----END PGP SIGNATURE-----\n"
-
-
-def statement(name: str = WHEEL, content: bytes = CONTENT, **more: Any) -> dict[str, Any]:
-    return {
-        "_type": "https://in-toto.io/Statement/v1",
-        "subject": [{"name": name, "digest": {"sha256": hashlib.sha256(content).hexdigest()}}],
-        "predicateType": "https://docs.pypi.org/attestations/publish/v1",
-        "predicate": None,
-        **more,
-    }
-
-
-def attestation(said: dict[str, Any] | None = None, **more: Any) -> dict[str, Any]:
-    encoded = base64.b64encode(json.dumps(said or statement()).encode()).decode()
-    return {
-        "version": 1,
-        "verification_material": {"certificate": "AAAA", "transparency_entries": [{"logIndex": "1"}]},
-        "envelope": {"statement": encoded, "signature": "AAAA"},
-        **more,
-    }
-
-
-def signed(*attestations: Any, signature: bytes | None = SIGNATURE, name: str = WHEEL) -> tuple[str, bytes]:
-    parts = [ACTION, field("content", CONTENT, filename=name)]
-    if signature is not None:
-        parts.append(field("gpg_signature", signature, filename=f"{name}.asc"))
-    if attestations:
-        parts.append(field("attestations", json.dumps(attestations).encode()))
-    return form(*parts)
-
 
 def listed(index: Index) -> dict[str, Any]:
-    accept = "application/vnd.pypi.simple.v1+json"
-    (file,) = json.loads(index.get("/simple/foo/", HTTP_ACCEPT=accept).body)["files"]
-    assert isinstance(file, dict)
+    (file,) = signed.listed(index)
     return file
 
 
 def test_a_signature_and_attestations_are_kept_and_served(index: Index) -> None:
-    assert index.post(*signed(attestation())).status == 200
+    assert index.post(*signed_form()).status == 200
     assert index.get(f"/packages/{WHEEL}.asc").body == SIGNATURE
     provenance = index.get(f"/packages/{WHEEL}.provenance")
     assert provenance.headers["content-type"] == attestations.CONTENT_TYPE
@@ -518,7 +481,7 @@ def test_a_signature_and_attestations_are_kept_and_served(index: Index) -> None:
 
 
 def test_they_are_found_again_by_a_new_catalogue(index: Index, tmp_path: Path) -> None:
-    index.post(*signed(attestation()))
+    index.post(*signed_form())
     before = listed(index)
     for path in index.run.glob("catalogue*"):
         path.unlink()
@@ -526,7 +489,7 @@ def test_they_are_found_again_by_a_new_catalogue(index: Index, tmp_path: Path) -
 
 
 def test_they_are_removed_with_their_file(index: Index) -> None:
-    index.post(*signed(attestation()))
+    index.post(*signed_form())
     said = index.post(FORM, b":action=remove_pkg&name=foo&version=1.0")
     assert said.status == 200
     assert index.names() == []
@@ -545,17 +508,17 @@ def test_without_their_file_they_are_nothing(index: Index) -> None:
 
 def test_those_of_a_file_that_is_replaced_go(tmp_path: Path) -> None:
     index = Index(tmp_path, overwrite=True)
-    index.post(*signed(attestation()))
+    index.post(*signed_form())
     assert index.upload(WHEEL, CONTENT).status == 200
     assert index.names() == [WHEEL]
     assert not {"gpg-sig", "provenance"} & set(listed(index))
-    assert index.post(*signed(attestation())).status == 200
+    assert index.post(*signed_form()).status == 200
     assert index.names() == [WHEEL, f"{WHEEL}.asc", f"{WHEEL}.provenance"]
     assert {"gpg-sig", "provenance"} < set(listed(index))
 
 
 def test_a_provenance_of_another_content_is_not_shown(index: Index, tmp_path: Path) -> None:
-    index.post(*signed(attestation()))
+    index.post(*signed_form())
     (index.packages / WHEEL).write_bytes(wheel("foo", "1.0", content=b"other")[1])
     for path in index.run.glob("catalogue*"):
         path.unlink()

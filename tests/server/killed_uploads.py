@@ -1,0 +1,78 @@
+"""Kills an upload at its first step, then at its second: `python -m tests.server.killed_uploads DIRECTORY`.
+
+A program of its own, since it forks. For each step it prints what is there afterwards, as a line of JSON.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from ppctl.server import drafts
+from ppctl.server.catalogue import Catalogue
+from ppctl.server.reconcile import Reconciler
+from tests.server.faults import Steps
+from tests.server.in_process import Index
+from tests.server.signed import WHEEL, listed, signed_form
+
+
+def main(directory: Path) -> None:
+    for number in range(1, 1000):
+        home = directory / str(number)
+        home.mkdir()
+        Index(home).get("/simple/")  # the catalogue is there
+        was_killed = killed_at(number, home)
+        print(json.dumps({"killed": was_killed, **look(home)}), flush=True)
+        if not was_killed:
+            return
+
+
+def killed_at(number: int, home: Path) -> bool:
+    child = os.fork()
+    if child == 0:
+        steps = Steps(number, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        with steps.watching(statements=True):
+            status = Index(home).post(*signed_form()).status
+        os._exit(0 if status == 200 else 1)
+    ended = os.waitpid(child, 0)[1]
+    assert ended in (0, signal.SIGKILL), ended
+    return ended == signal.SIGKILL
+
+
+def look(home: Path) -> dict[str, Any]:
+    """Return what readers saw at once, what is there after the next start, and what became of a retry."""
+    index = Index(home)
+    at_once = listed(index)
+    drafts.remove_leftovers(index.packages, index.run / drafts.LOCK_NAME)
+    settle(index)
+    names, later = index.names(), listed(index)
+    retry = index.post(*signed_form()).status
+    return {
+        "at once": at_once,
+        "names": names,
+        "later": later,
+        "retry": retry,
+        "at last": index.names(),
+        "listed": listed(index),
+        "sha256": hashlib.sha256((index.packages / WHEEL).read_bytes()).hexdigest(),
+    }
+
+
+def settle(index: Index) -> None:
+    """Do what the watcher does at its start."""
+    reconciler = Reconciler(Catalogue(index.run, index.packages))
+    for _ in reconciler.check_all():
+        pass
+    until = time.monotonic() + 10
+    while (reconciler.work(0.1) or reconciler.next_check() is not None) and time.monotonic() < until:
+        time.sleep(0.01)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,241 @@
+"""Uploads while things go wrong: killed, disk full, failing at every step, many at once."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import http.client
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from ppctl.server.catalogue import Catalogue
+from tests.server.archives import source, wheel
+from tests.server.faults import Steps
+from tests.server.in_process import Index
+from tests.server.signed import ALL, CONTENT, WHEEL, listed, signed_form
+from tests.server.worker_process import Home, new_home, upload_form
+
+CAN_MOUNT = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system takes root")
+
+
+def is_complete(files: list[dict[str, Any]]) -> bool:
+    """Return whether the page has the file with all that belongs to it; False when it has nothing."""
+    if files:
+        (file,) = files
+        assert file["hashes"] == {"sha256": hashlib.sha256(CONTENT).hexdigest()}
+        assert {"gpg-sig", "provenance", "core-metadata"} <= set(file)
+    return bool(files)
+
+
+@pytest.mark.e2e
+def test_killed_at_every_step(tmp_path: Path) -> None:
+    """Whatever the step: all of it is there or nothing, nothing is left, and a retry is told the truth."""
+    command = [sys.executable, "-m", "tests.server.killed_uploads", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) > 25
+    assert [found["killed"] for found in results] == [True] * (len(results) - 1) + [False]
+    was_placed = False
+    for found in results:
+        assert found["names"] in ([], ALL)
+        is_placed = found["names"] == ALL
+        assert is_placed >= was_placed  # from one step on it is there
+        was_placed = is_placed
+        assert not is_complete(found["at once"]) or is_placed
+        assert is_complete(found["later"]) is is_placed
+        assert found["retry"] == (409 if is_placed else 200)
+        assert found["at last"] == ALL
+        assert is_complete(found["listed"])
+        assert found["sha256"] == hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_failing_at_every_step(tmp_path: Path, code: int) -> None:
+    """Removing never fails for want of room; every other step does."""
+    names = ("mkdir", "open", "write", "fsync", "link")
+
+    def fail() -> None:
+        raise OSError(code, os.strerror(code))
+
+    for number in range(1, 100):
+        home = tmp_path / str(number)
+        home.mkdir()
+        index = Index(home)
+        index.get("/simple/")
+        steps = Steps(number, fail)
+        with steps.watching(names):
+            status = index.post(*signed_form()).status
+        if steps.count < number:
+            assert status == 200
+            break
+        assert (status, index.names(), listed(index)) == (500 if code == errno.EIO else 507, [], [])
+        assert index.post(*signed_form()).status == 200
+        assert index.names() == ALL
+    assert number > 12
+
+
+def test_a_catalogue_that_cannot_be_written(tmp_path: Path) -> None:
+
+    index = Index(tmp_path)
+    with mock.patch.object(
+        Catalogue, "put", side_effect=sqlite3.OperationalError("database or disk is full")
+    ):
+        assert index.post(*signed_form()).status == 507
+    assert (index.names(), listed(index)) == ([], [])
+    assert index.post(*signed_form()).status == 200
+
+
+@contextmanager
+def small_disk(path: Path, size: str) -> Iterator[None]:
+    """Mount a file system of this size in memory."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+@CAN_MOUNT
+@pytest.mark.e2e
+def test_a_full_disk() -> None:
+    with new_home() as home, small_disk(home.packages, "3m"):
+        home.start()
+        name, content = wheel("foo", "1.0", content=os.urandom(4 << 20))
+        said = home.upload(name, content)
+        assert (said.status, said.text) == (507, "No space left on the server\n")
+        assert home.stored() == []
+        assert home.get("/simple/foo/").status == 404
+        name, content = wheel("foo", "1.0", content=os.urandom(1 << 20))
+        assert home.upload(name, content).status == 200
+        assert home.get(f"/packages/{name}").body == content
+        assert home.upload(*wheel("foo", "1.1", content=os.urandom(4 << 20))).status == 507
+        assert home.stored() == [name]
+
+
+@CAN_MOUNT
+def test_a_full_disk_under_the_catalogue(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    with small_disk(run, "400k"):
+        index = Index(tmp_path)
+        index.get("/simple/")
+        filler = run / "filler"
+        with filler.open("wb", buffering=0) as file, pytest.raises(OSError):
+            while True:
+                file.write(b"x" * 4096)
+        assert index.post(*signed_form()).status == 507
+        assert index.names() == []
+        filler.unlink()
+        assert index.post(*signed_form()).status == 200
+        assert index.names() == ALL
+
+
+# --- many at once
+
+
+@pytest.fixture(scope="module")
+def two_workers() -> Iterator[Home]:
+    with new_home() as home:
+        home.start(1)
+        home.start(2)
+        yield home
+
+
+def at_once(count: int, work: Callable[[int], int]) -> list[int]:
+    """Return what `work` returns for each number, all called at the same time."""
+    start = threading.Barrier(count)
+
+    def one(number: int) -> int:
+        start.wait()
+        return work(number)
+
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(one, range(count)))
+
+
+@pytest.mark.e2e
+def test_fifty_files_at_once(two_workers: Home) -> None:
+    files = [wheel(f"many-{number}", "1.0", content=os.urandom(200_000)) for number in range(50)]
+    assert at_once(50, lambda number: two_workers.upload(*files[number]).status) == [200] * 50
+    for worker in two_workers.workers:
+        page = worker.get("/packages/").text
+        assert all(f">{name}</a>" in page for name, _ in files)
+    for name, content in files:
+        assert two_workers.get(f"/packages/{name}").body == content
+    assert not [name for name in two_workers.stored() if name.startswith(".")]
+
+
+@pytest.mark.e2e
+def test_fifty_of_one_name_at_once(two_workers: Home) -> None:
+    """One wins, and what is beside the file is what came with it."""
+    contents = [wheel("foo", "1.0", content=b"%d" % number * 10_000)[1] for number in range(50)]
+
+    def upload(number: int) -> int:
+        signature = b"of %d" % number
+        content = contents[number]
+        form = signed_form(WHEEL, content, signature) if number % 2 else upload_form(WHEEL, content)
+        return two_workers.request("POST", "/", form[1], {"Content-Type": form[0]}).status
+
+    statuses = at_once(50, upload)
+    assert sorted(statuses) == [200] + [409] * 49
+    winner = statuses.index(200)
+    assert two_workers.get(f"/packages/{WHEEL}").body == contents[winner]
+    signature = two_workers.get(f"/packages/{WHEEL}.asc")
+    if winner % 2:
+        assert signature.body == b"of %d" % winner
+    else:
+        assert signature.status == 404
+    page = two_workers.get("/simple/foo/").text
+    assert ("data-gpg-sig" in page, "data-provenance" in page) == (bool(winner % 2), bool(winner % 2))
+    assert not [name for name in two_workers.stored() if name.startswith(".")]
+
+
+# --- memory
+
+
+def peak(pid: int) -> int:
+    """Return the most memory that a process has had, in bytes."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) << 10
+    raise AssertionError("no VmHWM")
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("field", ["content", "description"])
+def test_a_huge_body_takes_little_memory(two_workers: Home, field: str) -> None:
+    size = 150 << 20
+    content_type, body = upload_form(f"large-{len(field)}.0.tar.gz", source())
+    head, end = body[: -len(b"\r\n--b0undary--\r\n")], b"\r\n--b0undary--\r\n"
+    if field != "content":
+        head += f'\r\n--b0undary\r\nContent-Disposition: form-data; name="{field}"\r\n\r\n'.encode()
+
+    def blocks() -> Iterator[bytes]:
+        yield head
+        for _ in range(size >> 20):
+            yield b"\0" * (1 << 20)
+        yield end
+
+    processes = [worker.describe()["process"] for worker in two_workers.workers]
+    before = [peak(pid) for pid in processes]
+    connection = http.client.HTTPConnection("127.0.0.1", two_workers.port, timeout=120)
+    length = str(len(head) + size + len(end))
+    connection.request("POST", "/", blocks(), {"Content-Type": content_type, "Content-Length": length})
+    status = connection.getresponse().status
+    connection.close()
+    assert status == (200 if field == "content" else 413)
+    grown = [peak(pid) - was for pid, was in zip(processes, before, strict=True)]
+    assert max(grown) < 32 << 20
