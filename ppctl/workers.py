@@ -43,7 +43,9 @@ class Probe(Protocol):
         """Return '' if the worker behind `path` serves the index, or what is wrong."""
 
 
-class _UnixConnection(http.client.HTTPConnection):
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP over the UNIX socket `path`; `timeout` in seconds."""
+
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
@@ -79,7 +81,7 @@ class SocketProbe:
         return ""
 
     def _get(self, path: Path, url: str) -> tuple[int, bytes]:
-        connection = _UnixConnection(path, self._timeout)
+        connection = UnixConnection(path, self._timeout)
         try:
             connection.request("GET", url)
             response = connection.getresponse()
@@ -93,7 +95,7 @@ def ask(path: Path, url: str, data: Mapping[str, str] | None = None, timeout: fl
 
     Raises PpctlError with what it says when it refuses, WorkerSilent when it does not answer.
     """
-    connection = _UnixConnection(path, timeout)
+    connection = UnixConnection(path, timeout)
     try:
         body = None if data is None else json.dumps(data)
         connection.request("GET" if body is None else "POST", url, body, {"Connection": "close"})

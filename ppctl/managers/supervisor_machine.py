@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import configparser
 from pathlib import Path
 
 from ppctl.errors import PpctlError
@@ -26,6 +25,8 @@ def is_installed(host: Host) -> bool:
 
 
 def _option(host: Host, section: str, option: str) -> str:
+    import configparser
+
     path = configuration_file(host)
     parser = configparser.RawConfigParser(inline_comment_prefixes=(";",), strict=False)
     if path:

@@ -16,7 +16,7 @@ from ppctl import rendering, settings
 from ppctl.deployment import Deployment
 from ppctl.errors import PpctlError
 from ppctl.local_host import LocalHost
-from ppctl.managers import supervisor_machine
+from ppctl.managers import supervisor_machine, supervisor_rpc
 from ppctl.managers.supervisor import Supervisor
 from ppctl.settings import ManagerName
 from tests.fake_host import FakeHost
@@ -172,3 +172,15 @@ def test_a_worker_that_has_ended_already_is_no_refusal(
     monkeypatch.setattr(manager, "_rpc", Refusing)
     with contextlib.nullcontext() if passed_over else pytest.raises(PpctlError, match="refuses"):
         manager.start(1)
+
+
+def test_a_supervisord_that_stands_still_is_not_waited_for(
+    manager: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor_rpc, "TIMEOUT", 0.05)
+    with socket.socket(socket.AF_UNIX) as still:
+        still.bind(str(manager.socket))
+        still.listen(8)  # the kernel takes the connection, and nobody answers
+        with pytest.raises(supervisor_rpc.Silent, match="supervisord does not answer: timed out"):
+            manager._rpc().getPID()
+        assert manager.processes() == []
