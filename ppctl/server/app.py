@@ -44,10 +44,11 @@ def create_application(config: ServerConfig, worker: WorkerInfo) -> Front:
         config.login, Accounts(Users(config.htpasswd, config.run), config.permissions, config.run)
     )
     owners = Owners(packages, config.run)
+    marks = MarksFile(packages)
     routes = Routes(
-        stock.create(config, catalogue, access, owners if config.ownership else None),
+        stock.create(config, catalogue, marks, access, owners if config.ownership else None),
         catalogue,
-        Pages(catalogue, MarksFile(packages), config.url_prefix),
+        Pages(catalogue, marks, config.url_prefix),
         Downloads(catalogue, immutable=not config.overwrite, private=not access.is_public("download")),
         access,
         elsewhere=Upstream(config.upstream, config.upstream_url, config.private, known),

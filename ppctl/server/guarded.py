@@ -16,6 +16,7 @@ from ppctl.server.access import IDENTITY, Refusal
 from ppctl.server.backend import FileBackend
 from ppctl.server.catalogue import Catalogue
 from ppctl.server.drafts import Draft
+from ppctl.server.marks import CLOSED, MarksFile
 from ppctl.server.metadata import Metadata
 from ppctl.server.owners import THROW_AWAY, Owners
 from ppctl.server.permissions import Identity
@@ -25,11 +26,18 @@ class GuardedBackend(BackendProxy):  # type: ignore[misc]
     """pypiserver's backend with rules. `owners`: None where projects are not owned."""
 
     def __init__(
-        self, backend: FileBackend, catalogue: Catalogue, owners: Owners | None, *, overwrite: bool
+        self,
+        backend: FileBackend,
+        catalogue: Catalogue,
+        marks: MarksFile,
+        owners: Owners | None,
+        *,
+        overwrite: bool,
     ) -> None:
         super().__init__(backend)
         self._files = backend
         self._catalogue = catalogue
+        self._marks = marks
         self._owners = owners
         self._overwrite = overwrite
 
@@ -42,6 +50,10 @@ class GuardedBackend(BackendProxy):  # type: ignore[misc]
         found = names.parse(filename)
         if found:
             access.check_upload(identity, found.project, self._owner(found.project))
+            self._marks.version()
+            status = self._marks.of(found.project).status
+            if status in CLOSED:
+                raise Refusal(403, f"{found.project} is {status}: nothing can be uploaded to it")
         if not self._overwrite and self.exists(filename):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), filename)
 

@@ -20,6 +20,8 @@ log = logging.getLogger("ppctl.server.marks")
 
 FILE_NAME = ".ppctl-marks.json"
 STATUSES = ("active", "archived", "quarantined", "deprecated")
+CLOSED = frozenset({"archived", "quarantined"})
+"""Projects with these take no uploads (PEP 792)."""
 
 FileId = tuple[int, int, int, int]
 

@@ -15,13 +15,16 @@ from ppctl.server.catalogue import Catalogue
 from ppctl.server.config import ServerConfig
 from ppctl.server.front import Application
 from ppctl.server.guarded import GuardedBackend, http_error
+from ppctl.server.marks import MarksFile
 from ppctl.server.owners import Owners
 from ppctl.server.uploads import Uploads
 
 _ACTIONS = {"list": "list", "download": "download", "upload": "update"}
 
 
-def create(config: ServerConfig, catalogue: Catalogue, allowed: Access, owners: Owners | None) -> Application:
+def create(
+    config: ServerConfig, catalogue: Catalogue, marks: MarksFile, allowed: Access, owners: Owners | None
+) -> Application:
     """Return pypiserver's application. `owners`: None where projects are not owned."""
     run_config = Config.default_with_overrides(
         roots=[config.packages],
@@ -34,7 +37,8 @@ def create(config: ServerConfig, catalogue: Catalogue, allowed: Access, owners: 
         overwrite=config.overwrite,
     )
     backend = FileBackend(run_config, catalogue, overwrite=config.overwrite)
-    run_config.backend = guarded = GuardedBackend(backend, catalogue, owners, overwrite=config.overwrite)
+    guarded = GuardedBackend(backend, catalogue, marks, owners, overwrite=config.overwrite)
+    run_config.backend = guarded
     app: Any = pypiserver.setup_routes_from_config(pypiserver.app_from_config(run_config), run_config)
     # Unexpected errors come out to Front, which knows what they mean.
     app.catchall = False

@@ -188,7 +188,7 @@ def test_it_is_published(
     assert developer.version_of(python, name.replace("-", "_")) == "1.0"
 
 
-@pytest.mark.parametrize("publish", [by_twine, by_poetry, by_hatch, by_pdm])
+@pytest.mark.parametrize("publish", [by_twine, by_poetry])
 def test_a_second_time_is_refused_with_the_reason(
     index: Home, developer: Developer, tool: Tool, publish: Callable[[Developer, Home, Tool, Path], None]
 ) -> None:

@@ -378,6 +378,19 @@ def test_a_project_has_a_status(home: Home) -> None:
     assert "<a " not in home.get("/simple/foo-bar/").text
 
 
+def test_a_project_that_is_closed_takes_no_uploads(home: Home) -> None:
+    """PEP 792."""
+    for number, (status, allowed) in enumerate(
+        (("archived", False), ("quarantined", False), ("deprecated", True), ("active", True))
+    ):
+        mark(home, foo_bar=Marks(status=status))
+        answer = home.upload(*wheel("foo.bar", f"7.{number}"))
+        assert answer.status == (200 if allowed else 403)
+        if not allowed:
+            assert answer.text == f"foo-bar is {status}: nothing can be uploaded to it\n"
+        assert home.upload(*wheel("other", f"7.{number}")).status == 200
+
+
 def test_broken_marks_change_nothing(home: Home) -> None:
     mark(home, foo_bar=Marks(yanked={"1.0": "bad"}))
     assert "yanked" in page(home).text
