@@ -202,7 +202,7 @@ class _Checker:
             404: "look at the URL: a prefix may be missing, or too much",
             405: "look at the URL: that is no place for uploads",
             409: "uploads of the same name are refused; run the check again",
-            413: "a proxy on the way limits uploads (nginx: client_max_body_size)",
+            413: "see max_upload_size in ppctl.yml, and a proxy on the way (nginx: client_max_body_size)",
         }
         hint = hints.get(answer.status, "on the host of the index: ppctl status, ppctl logs")
         raise _Failed(f"to {action} does not work: {_status(answer)} for {answer.url}", hint)
