@@ -29,6 +29,7 @@ CONFIG = """
 daemon off; pid {run}/nginx.pid; error_log stderr; worker_processes 1;
 events {{ worker_connections 100; }}
 http {{
+  upstream index {{ server 127.0.0.1:{upstream}; keepalive 1; }}
   access_log off; client_max_body_size 0;
   client_body_temp_path {run}/1; proxy_temp_path {run}/2; fastcgi_temp_path {run}/3;
   uwsgi_temp_path {run}/4; scgi_temp_path {run}/5;
@@ -37,8 +38,8 @@ http {{
     proxy_set_header Host $http_host;
     proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
     proxy_set_header X-Forwarded-Proto $scheme;
-    proxy_http_version 1.1; proxy_request_buffering {buffering};
-    location /pypi/ {{ proxy_pass http://127.0.0.1:{upstream}{slash}; }}
+    proxy_http_version 1.1; proxy_set_header Connection ""; proxy_request_buffering {buffering};
+    location /pypi/ {{ proxy_pass http://index{slash}; }}
   }}
 }}
 """
@@ -132,3 +133,33 @@ def test_a_client_that_hangs_up_leaves_nothing(proxy: Proxy) -> None:
     time.sleep(0.5)
     assert proxy.home.stored() == []
     assert proxy.ask(f"{proxy.url}/", "POST", body, Content_Type=content_type)[0] == 200
+
+
+TRICKS = [
+    b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n%b",
+    b"Transfer-Encoding: xchunked\r\nContent-Length: %d\r\n\r\n%b",
+    b"Transfer-Encoding : chunked\r\nContent-Length: %d\r\n\r\n%b",
+    b"Transfer-Encoding:\x0bchunked\r\nContent-Length: %d\r\n\r\n%b",
+    b"Transfer_Encoding: chunked\r\nContent-Length: %d\r\n\r\n%b",
+    b"X: y\nTransfer-Encoding: chunked\r\nContent-Length: %d\r\n\r\n%b",
+    b"Content-Length: %d\r\nContent-Length: 0\r\n\r\n%b",
+    b"Content-Length: 0\r\nContent-Length: %d\r\n\r\n%b",
+    b"X: y\r\n Content-Length: 0\r\nContent-Length: %d\r\n\r\n%b",
+    b"Transfer-Encoding: chunked\r\nX: %d\r\n\r\n0;a=\nb\r\n\r\n%b",
+    b"Transfer-Encoding: chunked\r\nX: %d\r\n\r\n0\n\n%b",
+]
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_no_request_is_smuggled_past_nginx(proxy: Proxy, trick: bytes) -> None:
+    """nginx keeps a connection to the index; what one client hides in a body must not answer the next one."""
+    hidden = b"GET /pypi/simple/smuggled/ HTTP/1.1\r\nHost: x\r\n\r\n"
+    data = b"POST /pypi/ HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n" + trick % (len(hidden), hidden)
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=20) as client:
+        client.sendall(data)
+        client.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(ConnectionResetError):
+            while client.recv(65536):
+                pass
+    for _ in range(3):
+        assert proxy.ask(f"{proxy.url}/health")[:2] == (200, b"Ok")

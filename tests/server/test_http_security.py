@@ -40,6 +40,9 @@ def home() -> Iterator[Home]:
             serialise({"foo": Marks("archived", f'{FORGED}"', {"1.0": f'{FORGED}"'})})
         )
         home.start()
+        for _ in range(2):  # what is at hand is answered by another path through the worker
+            for path in ("/", "/simple/", "/simple/foo/", "/packages/", f"/packages/{WHEEL}"):
+                home.get(path)
         yield home
 
 

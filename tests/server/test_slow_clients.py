@@ -160,6 +160,16 @@ def test_idle_connections_make_room() -> None:
         assert home.upload(*wheel("foo", "1.0")).status == 200
 
 
+def test_an_idle_connection_is_closed_after_a_while() -> None:
+    with new_home(changes="import ppctl.server.gunicorn_conf as c; c.keepalive = 1") as home:
+        home.start()
+        kept = REQUEST.replace(b"Connection: close\r\n", b"")
+        with connect(home, kept) as client:
+            time.sleep(0.3)
+            client.sendall(kept)
+            assert answer(client).count(b"HTTP/1.1 200 OK") == 2
+
+
 # --- limits
 
 

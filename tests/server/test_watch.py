@@ -114,6 +114,50 @@ def test_the_kind_of_file_system() -> None:
     assert file_system(Path("/")) != ""
 
 
+def test_a_file_is_read_once_in_its_life_and_the_rest_is_not_looked_at(
+    catalogue: Catalogue, watching: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not when another one comes or goes, not when it is moved, and not when the watcher begins anew."""
+    read: list[str] = []
+    looked: list[str] = []
+    examine, scandir = reconcile.examine, os.scandir
+
+    def noted(packages: Path, path: str) -> Any:
+        read.append(path)
+        return examine(packages, path)
+
+    def seen(path: Any) -> Any:
+        if threading.current_thread().name == "watch":
+            looked.append(str(path))
+        return scandir(path)
+
+    for module in (store, reconcile):
+        monkeypatch.setattr(module, "examine", noted)
+    monkeypatch.setattr(watch, "SAFETY_SECONDS", 1000.0)
+    for number in range(20):
+        (catalogue.packages / f"foo-1.{number}.zip").write_bytes(b"%d" % number)
+    (catalogue.packages / "sub").mkdir()
+    watching.start()
+    assert within(4, lambda: catalogue.is_in_place() and not catalogue.without_hash(1))
+    assert within(4, lambda: bool(watching.is_watching))
+    time.sleep(1)
+    monkeypatch.setattr(os, "scandir", seen)
+    (catalogue.packages / "sub" / "bar-1.0.zip").write_bytes(b"bar")
+    assert within(4, lambda: catalogue.projects() == ["bar", "foo"])
+    (catalogue.packages / "foo-1.0.zip").rename(catalogue.packages / "sub" / "foo-1.0.zip")
+    assert within(4, lambda: catalogue.file("sub/foo-1.0.zip") is not None)
+    (catalogue.packages / "foo-1.1.zip").unlink()
+    assert within(4, lambda: catalogue.count() == 20)
+    assert looked == []
+    watching.stop()
+    again = Watcher(catalogue, catalogue.path.with_name("watch.lock"))
+    again.start()
+    assert within(4, lambda: bool(looked))
+    time.sleep(0.5)
+    again.stop()
+    assert sorted(read) == sorted(["sub/bar-1.0.zip", *(f"foo-1.{number}.zip" for number in range(20))])
+
+
 def test_one_watches_at_a_time(catalogue: Catalogue) -> None:
     lock = catalogue.path.with_name("watch.lock")
     first, second = Watcher(catalogue, lock), Watcher(catalogue, lock)
