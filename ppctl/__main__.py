@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
@@ -12,8 +13,26 @@ from ppctl.cli import cli, completion
 from ppctl.output import Output
 
 
-def main(argv: list[str] | None = None) -> int:  # noqa: PLR0911 - one return for each kind of end
+def main(argv: list[str] | None = None) -> int:
     """Run ppctl with `argv` (default: the process's arguments). Returns the exit code (ppctl.errors)."""
+    code = errors.EXIT_OK
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _close_stdout()  # the reader has gone: `ppctl logs | head`
+    except OSError as e:
+        if not _is_about_printing(e):
+            raise
+        _close_stdout()
+        problem = f"cannot print: {os.strerror(e.errno or 0)}"
+        Output().error(errors.PpctlError(problem, "what the command did is done; only its report is lost"))
+        return errors.EXIT_FAILED
+    return code
+
+
+def _run(argv: list[str] | None) -> int:  # noqa: PLR0911 - one return for each kind of end
+    """Do it, and say on stderr what went wrong. Raises OSError where printing fails; to debug, anything."""
     if question := os.environ.get(completion.VARIABLE):
         return completion.answer(cli, question)
     arguments = sys.argv[1:] if argv is None else argv
@@ -36,15 +55,22 @@ def main(argv: list[str] | None = None) -> int:  # noqa: PLR0911 - one return fo
     except errors.PpctlError as e:
         out.error(e)
         return e.exit_code
-    except BrokenPipeError:
-        # The reader has gone (`ppctl logs | head`); keep the interpreter from complaining at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return errors.EXIT_OK
     except Exception as e:
-        if os.environ.get("PPCTL_DEBUG"):
+        if _is_about_printing(e) or os.environ.get("PPCTL_DEBUG"):
             raise
         out.error(_bug(e))
         return errors.EXIT_BUG
+
+
+def _is_about_printing(error: Exception) -> bool:
+    """Whether stdout could not take what was printed; whatever else writes says so in a PpctlError."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE)
+    return isinstance(error, OSError) and error.errno in full and error.filename is None
+
+
+def _close_stdout() -> None:
+    """Keep the interpreter from trying once more at its exit, and complaining."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage_error(error: click.ClickException) -> errors.UsageError:

@@ -76,13 +76,13 @@ def test_a_reader_that_goes_away(run_ppctl: RunPpctl) -> None:
     assert done.stderr == ""
 
 
-def test_a_full_disk_behind_the_output() -> None:
+@pytest.mark.parametrize("arguments", ["schema", "--help", "client --list", "client --list --json"])
+def test_a_full_disk_behind_the_output(arguments: str) -> None:
     with open("/dev/full", "w") as full:
-        done = subprocess.run(
-            ppctl_argv("schema"), stdout=full, stderr=subprocess.PIPE, text=True, check=False
-        )
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
+        argv = ppctl_argv(*arguments.split())
+        done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: cannot print: No space left on device\n")
 
 
 def test_as_a_module_and_as_a_program(run_ppctl: RunPpctl) -> None:
