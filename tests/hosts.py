@@ -37,6 +37,11 @@ class TestHost:
     ssh_key: Path
     ssh_config: Path
 
+    @property
+    def written(self) -> Path:
+        """The files that the host has written since its base, as seen from this machine."""
+        return self.ssh_config.parents[1] / "hosts" / RUN / self.name / "upper"
+
     def run(
         self,
         *argv: str | Path,

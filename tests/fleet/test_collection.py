@@ -22,8 +22,10 @@ COLLECTION = CHECKOUT / "ansible"
 MODULES = sorted(path.stem for path in (COLLECTION / "plugins" / "modules").glob("*.py"))
 
 
-def run(*argv: str, cwd: Path = COLLECTION) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(argv, capture_output=True, text=True, env=env(), cwd=cwd, check=False)
+def run(*argv: str, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv, capture_output=True, text=True, env={**env(), **more}, cwd=COLLECTION, check=False
+    )
 
 
 def test_the_readmes_are_up_to_date() -> None:
@@ -118,6 +120,14 @@ def test_it_builds(tmp_path: Path) -> None:
         names = tar.getnames()
     assert "plugins/modules/ppctl_index.py" in names and "roles/ppctl_host/tasks/main.yml" in names
     assert not [name for name in names if name.startswith(("collections", "playbooks/collections"))]
+    # Installed, its playbooks go by name.
+    (tmp_path / "ansible.cfg").touch()
+    where = {"ANSIBLE_COLLECTIONS_PATH": str(tmp_path), "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg")}
+    done = run("ansible-galaxy", "collection", "install", "--offline", str(built), **where)
+    assert done.returncode == 0, done.stderr
+    inventory = str(COLLECTION / "inventory/example")
+    done = run("ansible-playbook", "--syntax-check", "--inventory", inventory, "ppctl.fleet.site", **where)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.e2e

@@ -20,6 +20,7 @@ import yaml
 from tests import hosts
 from tests.e2e import packages
 from tests.fleet.support import Play, env
+from tests.fleet.watch import Watch
 from tests.hosts import CHECKOUT, TestHost
 
 pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("fleet")]
@@ -59,6 +60,10 @@ class Operator:
             names = names[count:]
         assert names == []
         path.write_text(yaml.safe_dump(data))
+
+    def password(self) -> str:
+        """Return the password that was made up for the first user."""
+        return (self.folder / "passwords" / "ci-bot").read_text().strip()
 
     def type(self, line: str, *, events: bool = False) -> Play:
         """Run a command as it is in the README; `events`: with our callback, so that changes can be read."""
@@ -113,7 +118,10 @@ def test_five_bare_hosts_become_healthy_indexes_with_users_in_one_command(operat
     assert operator.type(copy).code == 0
     operator.fill_in()
     told = {change[:2] for change in operator.changes(check)}
-    made = {change[:2] for change in operator.changes(run)}
+    with Watch(operator.password(), operator.machines) as watch:
+        made = {change[:2] for change in operator.changes(run)}
+    assert watch.found == set()
+    assert len(watch.processes) > 20, "nothing was looked at"
     assert made == told | {(host.ip, "copy") for host in operator.machines}
     assert {host for host, _ in told} == {host.ip for host in operator.machines}
     password = operator.type(show)
@@ -133,7 +141,7 @@ def test_settings_differ_by_group(operator: Operator) -> None:
 
 
 def test_twine_uv_and_pip_use_every_host(operator: Operator, tmp_path: Path) -> None:
-    password = (operator.folder / "passwords" / "ci-bot").read_text().strip()
+    password = operator.password()
     wheel = packages.wheel(tmp_path, "team-demo", "1.0")
     for host in operator.machines:
         server = f"{host.ip}:{INDEXES['team']}"
@@ -176,7 +184,7 @@ def client(*argv: str, **more: str) -> None:
 
 
 def test_the_password_is_on_no_host(operator: Operator) -> None:
-    password = (operator.folder / "passwords" / "ci-bot").read_text().strip()
+    password = operator.password()
     for host in operator.machines:
         places = "/etc /opt /srv /tmp /var /home /root /run"
         found = host.run("sh", "-c", f"grep -rl {password} {places} 2>/dev/null || true").stdout
@@ -214,6 +222,7 @@ def test_a_canary_whose_uploads_fail_stops_the_rollout(operator: Operator) -> No
     assert "the index does not work" in failed.out
     assert [other.read(f"/srv/{name}/ppctl.yml") for name in INDEXES] == before
     canary.run("umount", packages)
+    canary.run("ppctl", "restart", "--home", "/srv/team")  # its workers' sandbox still has the mount
     healed = operator.type(line)
     assert healed.code == 0 and set(healed.failed().values()) == {0}, healed.out[-3000:]
     assert '"threads": 5' in other.read("/srv/team/server.json")
@@ -236,3 +245,32 @@ def test_a_new_password_in_the_vault_changes_the_hash_once(operator: Operator) -
     login = {"TWINE_USERNAME": "ci-bot", "TWINE_PASSWORD": "Quokka-9-in-a-vault"}
     wheel = packages.wheel(operator.folder, "team-demo", "2.0")
     client("twine", "upload", "--repository-url", f"http://{host.ip}:{INDEXES['team']}/", str(wheel), **login)
+
+
+def test_the_playbooks_of_daily_work(operator: Operator) -> None:
+    host = operator.machines[-1]
+    secrets = operator.folder / "secrets.json"
+
+    def play(name: str, *options: str, **variables: object) -> Play:
+        secrets.write_text(json.dumps({"ppctl_hosts": host.ip, "ppctl_index": "team", **variables}))
+        file = f"ansible/playbooks/{name}.yml --extra-vars @{secrets} {' '.join(options)}"
+        done = operator.type(f"ansible-playbook -i inventory {file}")
+        assert "Narwhal" not in done.out
+        return done
+
+    # Several users: the others are not meant.
+    assert play("adduser", user="ann", password="Narwhal-1-of-many").changed() == {host.ip: 1}
+    assert play("adduser", user="ann", password="Narwhal-2-of-many").changed() == {host.ip: 0}
+    assert play("passwd", user="ann", password="Narwhal-3-of-many").changed() == {host.ip: 1}
+    assert "ann:$2y$" in host.read("/srv/team/htpasswd") and "ann" not in host.read("/srv/internal/htpasswd")
+    assert play("deluser", "--check", user="ann").changed() == {host.ip: 1}
+    assert play("deluser", user="ann").changed() == {host.ip: 1}
+    assert play("deluser", user="ann").changed() == {host.ip: 0}
+    assert play("restart", ppctl_index="all").changed() == {host.ip: 1}
+    assert play("status", ppctl_index="all").code == 0
+    host.run("ppctl", "stop", "--home", "/srv/internal")
+    assert play("status", ppctl_index="all").failed() == {host.ip: 1}
+    assert play("remove", home="/srv/internal").changed() == {host.ip: 1}
+    assert play("remove", home="/srv/internal").changed() == {host.ip: 0}
+    assert host.run("ls", "/srv/internal").stdout.split() == ["packages"]
+    assert play("status", ppctl_index="all").code == 0

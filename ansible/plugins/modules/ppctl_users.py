@@ -66,6 +66,10 @@ options:
     description: Whether users that are not listed are removed.
     type: bool
     default: false
+  taken_from:
+    description:
+      - In check mode, the users of a server that C(ppctl_index) takes over before this module runs.
+    type: path
   allow_weak:
     description: Whether weak hashes are taken, as those of an old server.
     type: bool
@@ -78,6 +82,8 @@ attributes:
   check_mode:
     description: Tells which users would be changed.
     support: full
+    details:
+      - Where the index is yet to be made, passwords of users that are there already cannot be compared.
   diff_mode:
     description: Shows names and what is done to them, never hashes.
     support: full
@@ -125,6 +131,38 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ppctl.fleet.plugins.module_utils.ppctl import EXECUTABLE, SETTINGS_NAME, Ppctl
 
 
+def names_in(path):
+    """Return the names of the users in an htpasswd file; none where there is no file."""
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return [line.partition(":")[0] for line in file if ":" in line and not line.startswith("#")]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def assumed(users, wanted):
+    """Return the changes in check mode where an earlier task of a real run makes the index, or mends it.
+
+    Who is there is known, but not whether a password is right: that is left out.
+    """
+    there = names_in(os.path.join(wanted["home"], "htpasswd"))
+    if not there and wanted["taken_from"]:
+        there = names_in(wanted["taken_from"])
+    listed = {user["name"] for user in users if user["state"] == "present"}
+    absent = {user["name"] for user in users} - listed
+    found = [
+        {"action": action, "user": user["name"], "detail": ""}
+        for user in users
+        if user["name"] in listed - set(there)
+        for action in ("adduser", "permissions")
+        if action == "adduser" or action in user
+    ]
+    for name in there:
+        if name in absent or (wanted["exclusive"] and name not in listed):
+            found.append({"action": "deluser", "user": name, "detail": ""})
+    return found
+
+
 def main():
     module = AnsibleModule(
         argument_spec={
@@ -151,6 +189,7 @@ def main():
                 "mutually_exclusive": [("password", "password_hash")],
             },
             "exclusive": {"type": "bool", "default": False},
+            "taken_from": {"type": "path"},
             "allow_weak": {"type": "bool", "default": False},
             "executable": {"type": "path", "default": EXECUTABLE},
         },
@@ -161,14 +200,7 @@ def main():
     ppctl = Ppctl(module, wanted["executable"])
     is_there = os.path.exists(os.path.join(wanted["home"], SETTINGS_NAME))
     if module.check_mode and not (ppctl.is_installed() and is_there):
-        # The index is made by an earlier task of a real run, and is empty then.
-        changes = [
-            {"action": action, "user": user["name"], "detail": ""}
-            for user in users
-            if user["state"] == "present"
-            for action in ("adduser", "permissions")
-            if action == "adduser" or action in user
-        ]
+        changes = assumed(users, wanted)
     else:
         ppctl.require()
         declaration = {key: wanted[key] for key in ("exclusive", "allow_weak")} | {"users": users}
