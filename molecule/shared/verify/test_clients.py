@@ -17,6 +17,9 @@ from tests.e2e import packages
 
 __all__ = ["testinfra_hosts"]
 
+# In the inventories as a template, which testinfra hands out as it is.
+PASSWORD = "molecule is no secret"
+
 
 def run(*argv: str, **more: str) -> None:
     """Run a client with nothing of this machine's own configuration."""
@@ -41,9 +44,9 @@ def test_twine_uploads_and_uv_and_pip_install(host: Any, wheel: Path, tmp_path: 
             user for user in users if user.get("state", "present") == "present" and "password" in user
         )
         server = f"{variables['ansible_host']}:{index['settings']['port']}"
-        login = {"TWINE_USERNAME": user["name"], "TWINE_PASSWORD": user["password"]}
+        login = {"TWINE_USERNAME": user["name"], "TWINE_PASSWORD": PASSWORD}
         run("twine", "upload", "--repository-url", f"http://{server}/", str(wheel), **login)
-        url = f"http://{user['name']}:{quote(user['password'])}@{server}/simple/"
+        url = f"http://{user['name']}:{quote(PASSWORD)}@{server}/simple/"
         goal = ("--no-deps", "--target", str(tmp_path / f"uv-{index['name']}"), "team-demo")
         run("uv", "pip", "install", "--no-cache", "--default-index", url, *goal)
         assert (tmp_path / f"uv-{index['name']}" / "team_demo.py").exists()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import requests
-from test_clients import run
+from test_clients import PASSWORD, run
 from test_indexes import indexes, testinfra_hosts
 
 sys.path.append(os.environ["MOLECULE_PROJECT_DIRECTORY"])
@@ -22,7 +22,7 @@ def test_clients_go_through_the_proxy(host: Any, tmp_path: Path) -> None:
     variables = host.ansible.get_variables()
     if not variables.get("ppctl_proxy_server_name"):
         pytest.skip("this host has no proxy")
-    certificate = variables["ppctl_proxy_certificate_src"]
+    certificate = str(Path(os.environ["MOLECULE_EPHEMERAL_DIRECTORY"]) / "proxy.pem")
     wheel = packages.wheel(tmp_path, "team-proxied", "1.0")
     for index in indexes(host):
         url = f"https://{variables['ansible_host']}/{index['name']}"
@@ -30,11 +30,11 @@ def test_clients_go_through_the_proxy(host: Any, tmp_path: Path) -> None:
         user = variables["ppctl_users_common"][0]
         login = {
             "TWINE_USERNAME": user["name"],
-            "TWINE_PASSWORD": user["password"],
+            "TWINE_PASSWORD": PASSWORD,
             "TWINE_CERT": certificate,
         }
         run("twine", "upload", "--repository-url", f"{url}/", str(wheel), **login)
-        auth = (user["name"], user["password"])
+        auth = (user["name"], PASSWORD)
         page = requests.get(f"{url}/simple/team-proxied/", auth=auth, verify=certificate, timeout=20)
         assert f'href="/{index["name"]}/packages/' in page.text
     with host.sudo():
