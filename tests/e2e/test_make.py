@@ -161,3 +161,10 @@ def test_make_down_stops_it(newcomer: Newcomer, printed: str) -> None:
     assert newcomer.make("down").returncode == 0
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", newcomer.port))
+
+
+def test_make_fleet_brings_ansible_and_a_wheelhouse(newcomer: Newcomer) -> None:
+    done = newcomer.make("fleet")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (newcomer.checkout / ".venv/bin/ansible-playbook").exists()
+    assert (newcomer.checkout / "wheelhouse/wheelhouse.json").exists()
