@@ -111,6 +111,15 @@ def described(options: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def test_the_proxy_does_what_the_how_to_says() -> None:
+    page = (CHECKOUT / "docs/how-to/nginx.md").read_text().partition("```nginx\n")[2].partition("```")[0]
+    block = page.partition("location /pypi/ {")[2].partition("}")[0]
+    wanted = [line.strip() for line in block.splitlines() if line.strip() and "proxy_pass" not in line]
+    template = (COLLECTION / "roles/ppctl_proxy/templates/nginx.conf.j2").read_text()
+    assert len(wanted) >= 7
+    assert [line for line in wanted if line not in template] == []
+
+
 @pytest.mark.e2e
 def test_it_builds(tmp_path: Path) -> None:
     done = run("ansible-galaxy", "collection", "build", "--output-path", str(tmp_path))
