@@ -10,6 +10,9 @@ NAME ?= $(shell id -un)
 PYTEST_ARGS ?=
 JOBS        ?= 2
 
+COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --no-header \
+	    --no-emit-index-url --no-emit-find-links
+
 .PHONY: help up down fleet test unit lint format docs lock bench wheel clean
 
 help:
@@ -55,8 +58,9 @@ docs: $(VENV)/.dev
 	$(BIN)/python scripts/generate-reference
 
 lock: $(VENV)/.dev
-	$(BIN)/uv pip compile --quiet --upgrade --universal --generate-hashes --python-version 3.10 --no-header \
-	    --no-emit-index-url --no-emit-find-links ppctl/server/requirements.in -o ppctl/server/requirements.lock
+	$(COMPILE) --upgrade ppctl/server/requirements.in -o ppctl/server/requirements.lock
+	$(COMPILE) --upgrade --constraint ppctl/server/requirements.lock \
+	    ppctl/server/requirements-cache.in -o ppctl/server/requirements-cache.lock
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks

@@ -27,6 +27,7 @@ from ppctl.server.marks import MarksFile
 from ppctl.server.owners import Owners
 from ppctl.server.pages import Pages
 from ppctl.server.routes import Routes
+from ppctl.server.through import PullThrough
 from ppctl.server.upstream import Upstream
 from ppctl.server.watch import Watcher
 
@@ -51,6 +52,7 @@ def create_application(config: ServerConfig, worker: WorkerInfo) -> Front:
         Pages(catalogue, marks, config.url_prefix),
         Downloads(catalogue, immutable=not config.overwrite, private=not access.is_public("download")),
         access,
+        through=_through(config, access),
         elsewhere=Upstream(config.upstream, config.upstream_url, config.private, known),
     )
     front = Front(routes, config, lambda: {**description, **describe_process()}, routes.at_once)
@@ -59,6 +61,13 @@ def create_application(config: ServerConfig, worker: WorkerInfo) -> Front:
     front.on_stop.append(watcher.stop)
     front.controls[PACKAGES_PATH] = PackageControl(catalogue, owners, known)
     return front
+
+
+def _through(config: ServerConfig, access: Access) -> PullThrough | None:
+    if config.upstream != "cache" or config.cache is None:
+        return None
+    lists, downloads = access.is_public("list"), access.is_public("download")
+    return PullThrough(config.cache, config.run, private=not lists, private_files=not downloads)
 
 
 def _description(worker: WorkerInfo) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class ServerConfig:
     upstream: str = "none"
     upstream_url: str = ""
     private: tuple[str, ...] = ()
+    cache: Path | None = None
     overwrite: bool = False
     ownership: bool = False
     max_upload_size: int = 4 << 30
@@ -110,6 +111,7 @@ def _from_data(data: dict[str, Any], home: Path) -> ServerConfig:
         upstream=_upstream(data),
         upstream_url=_get(data, "upstream_url", str, ""),
         private=tuple(check_pattern(str(each)) for each in _get(data, "private", list, [])),
+        cache=Path(_get(data, "cache", str, "")) if data.get("cache") else None,
         overwrite=_get(data, "overwrite", bool, ServerConfig.overwrite),
         ownership=_get(data, "ownership", bool, ServerConfig.ownership),
         max_upload_size=_positive(data, "max_upload_size", ServerConfig.max_upload_size),
@@ -134,6 +136,8 @@ def _upstream(data: dict[str, Any]) -> str:
     policy: str = _get(data, "upstream", str, ServerConfig.upstream)
     if policy not in POLICIES:
         raise ValueError(f"upstream: expected one of {', '.join(POLICIES)}")
+    if policy == "cache" and not data.get("cache"):
+        raise ValueError("cache: needed for upstream cache")
     if policy != "none" and not data.get("upstream_url"):
         raise ValueError(f"upstream_url: needed for upstream {policy}")
     return policy

@@ -80,7 +80,11 @@ class Downloads:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 return _not_found(path)
-            taken, answer = self._file(environ, descriptor, found, file, path, wait=wait)
+            # Changed by hand a moment ago: its hash is not known yet, and it is kept by nobody.
+            known = file is not None and file.sha256 is not None and scan.stamp(found) == file.stamp
+            etag = f'"{file.sha256}"' if known and file else None
+            lifetime = self._always if known else self._not_yet
+            taken, answer = send(environ, descriptor, found, path, etag=etag, lifetime=lifetime, wait=wait)
         finally:
             if not taken:
                 os.close(descriptor)
@@ -104,55 +108,6 @@ class Downloads:
         # pypiserver does not walk into linked directories, so what is in them is not served either.
         return os.path.realpath(directory) == directory
 
-    def _file(
-        self,
-        environ: dict[str, Any],
-        descriptor: int,
-        found: os.stat_result,
-        file: File | None,
-        path: str,
-        *,
-        wait: bool,
-    ) -> tuple[bool, Answer]:
-        """Return whether the answer goes on using the open file, and the answer."""
-        # Changed by hand a moment ago: its hash is not known yet, and it is kept by nobody.
-        known = file is not None and file.sha256 is not None and scan.stamp(found) == file.stamp
-        etag = f'"{file.sha256}"' if known and file else None
-        headers: list[Header] = [
-            ("Cache-Control", self._always if known else self._not_yet),
-            ("Last-Modified", http_date(found.st_mtime)),
-        ]
-        if etag:
-            headers.append(("ETag", etag))
-        if is_other(environ, etag, found.st_mtime):
-            return False, plain(412, "The file is not the one that is asked for")
-        if is_unchanged(environ, etag, found.st_mtime):
-            return False, Answer("304 Not Modified", headers, [])
-        try:
-            asked = part(environ, found.st_size, etag, found.st_mtime)
-        except BadRange:
-            size = ("Content-Range", f"bytes */{found.st_size}")
-            return False, plain(416, "There is no such part", size)
-        first, length = asked or (0, found.st_size)
-        headers += [
-            ("Content-Type", _content_type(path)),
-            ("Content-Length", str(length)),
-            ("Accept-Ranges", "bytes"),
-        ]
-        status = "200 OK"
-        if asked:
-            status = "206 Partial Content"
-            headers.append(("Content-Range", f"bytes {first}-{first + length - 1}/{found.st_size}"))
-        if environ["REQUEST_METHOD"] == "HEAD":
-            return False, Answer(status, headers, [])
-        if length <= _READ_AT_ONCE:
-            return False, Answer(status, headers, [_read(descriptor, length, first, wait=wait)])
-        if not wait:
-            raise MustWait
-        opened = io.FileIO(descriptor, "rb")
-        opened.seek(first)
-        return True, Answer(status, headers, _sent(environ, opened, length))
-
     def _metadata(self, environ: dict[str, Any], path: str, *, zipped: bool, wait: bool) -> Answer:
         """Answer with the core metadata of a file (PEP 658, PEP 714)."""
         file = self._catalogue.file(path) if wait else self._file_at_once(path)
@@ -172,6 +127,56 @@ class Downloads:
         if zipped:
             headers.append(("Content-Encoding", "gzip"))
         return Answer("200 OK", headers, [content])
+
+
+def send(
+    environ: dict[str, Any],
+    descriptor: int,
+    found: os.stat_result,
+    path: str,
+    *,
+    etag: str | None,
+    lifetime: str,
+    wait: bool = True,
+) -> tuple[bool, Answer]:
+    """Return whether the answer goes on using the open file, and the answer.
+
+    `lifetime` is its Cache-Control. Raises MustWait, unless it may `wait`.
+    """
+    headers: list[Header] = [
+        ("Cache-Control", lifetime),
+        ("Last-Modified", http_date(found.st_mtime)),
+    ]
+    if etag:
+        headers.append(("ETag", etag))
+    if is_other(environ, etag, found.st_mtime):
+        return False, plain(412, "The file is not the one that is asked for")
+    if is_unchanged(environ, etag, found.st_mtime):
+        return False, Answer("304 Not Modified", headers, [])
+    try:
+        asked = part(environ, found.st_size, etag, found.st_mtime)
+    except BadRange:
+        size = ("Content-Range", f"bytes */{found.st_size}")
+        return False, plain(416, "There is no such part", size)
+    first, length = asked or (0, found.st_size)
+    headers += [
+        ("Content-Type", content_type(path)),
+        ("Content-Length", str(length)),
+        ("Accept-Ranges", "bytes"),
+    ]
+    status = "200 OK"
+    if asked:
+        status = "206 Partial Content"
+        headers.append(("Content-Range", f"bytes {first}-{first + length - 1}/{found.st_size}"))
+    if environ["REQUEST_METHOD"] == "HEAD":
+        return False, Answer(status, headers, [])
+    if length <= _READ_AT_ONCE:
+        return False, Answer(status, headers, [_read(descriptor, length, first, wait=wait)])
+    if not wait:
+        raise MustWait
+    opened = io.FileIO(descriptor, "rb")
+    opened.seek(first)
+    return True, Answer(status, headers, _sent(environ, opened, length))
 
 
 def _read(descriptor: int, length: int, first: int, *, wait: bool) -> bytes:
@@ -205,7 +210,8 @@ def _blocks(opened: io.FileIO, left: int) -> Iterable[bytes]:
 
 
 @lru_cache(maxsize=1024)
-def _content_type(path: str) -> str:
+def content_type(path: str) -> str:
+    """Return the header of an answer with this file."""
     if path.endswith(names.PROVENANCE):
         return attestations.CONTENT_TYPE
     kind = mimetypes.guess_type(Path(path).name)[0] or "application/octet-stream"

@@ -20,7 +20,7 @@ from typing import Any
 
 import gunicorn
 
-from ppctl.server import drafts
+from ppctl.server import drafts, through, unix
 from ppctl.server.config import ConfigError, ServerConfig, WorkerInfo, config_path, load, worker_info
 
 _LISTENING = 0
@@ -57,22 +57,8 @@ def _inherited() -> int:
 
 
 def _own_socket(run: Path, number: int) -> int:
-    """Return a file descriptor of the worker's UNIX socket `worker-<number>.sock`, made anew.
-
-    It takes its place by a rename: whoever connects finds the old socket or this one, never none.
-    """
-    # Short: a path in sockaddr_un has 107 bytes (unix(7)).
-    temporary = run / f".{number}.{os.getpid()}"
-    temporary.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as made:
-        before = os.umask(0o117)
-        try:
-            made.bind(str(temporary))
-        finally:
-            os.umask(before)
-        made.listen(64)
-        temporary.rename(run / f"worker-{number}.sock")
-        return made.detach()
+    """Return a file descriptor of the worker's UNIX socket `worker-<number>.sock`, made anew."""
+    return unix.listen(run / f"worker-{number}.sock").detach()
 
 
 def _shared_memory(otherwise: Path) -> str:
@@ -99,7 +85,8 @@ try:
 except OSError as _error:
     sys.exit(f"error: {_config.run}: cannot make the socket of worker {_worker.number}: {_error}")
 workers = 1
-threads = _config.threads
+# Those that wait for another index take nothing away from the others.
+threads = _config.threads + (through.THREADS if _config.cache else 0)
 # The subclass knows this version from within.
 worker_class = "ppctl.server.worker.DrainingWorker" if gunicorn.version_info[0] == 27 else "gthread"
 worker_tmp_dir = _shared_memory(_config.run)

@@ -48,6 +48,15 @@ class Page:
         self._content: bytes | None = content
         self._digest = hashlib.sha256(content).hexdigest()[:32]
 
+    @classmethod
+    def unpacked_later(cls, gzipped: bytes) -> Page:
+        """Return a page that was rendered and compressed by somebody else."""
+        page = cls.__new__(cls)
+        page.change = page.seen = page._content = None
+        page.gzipped = gzipped
+        page._digest = hashlib.sha256(gzipped).hexdigest()[:32]
+        return page
+
     @property
     def content(self) -> bytes:
         """Return the page as it was rendered."""

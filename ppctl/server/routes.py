@@ -18,6 +18,7 @@ from ppctl.server.downloads import Downloads
 from ppctl.server.names import normalize
 from ppctl.server.negotiate import Format
 from ppctl.server.pages import INDEX, Page, Pages
+from ppctl.server.through import PREFIX, PullThrough
 from ppctl.server.upstream import Upstream, Verdict
 
 Environ = dict[str, Any]
@@ -40,6 +41,7 @@ class Routes:
         access: Access,
         *,
         elsewhere: Upstream,
+        through: PullThrough | None,
     ) -> None:
         self._application = application
         self._catalogue = catalogue
@@ -47,6 +49,7 @@ class Routes:
         self._downloads = downloads
         self._access = access
         self._upstream = elsewhere
+        self._through = through
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -71,6 +74,11 @@ class Routes:
             return refused or self._downloads.answer(
                 environ, _text(path[len(_PACKAGES) :]), zipped=_accepts_gzip(environ), wait=wait
             )
+        if path.startswith(PREFIX) and self._through:
+            if not wait:
+                raise MustWait
+            refused = self._access.refuse(environ, "download")
+            return refused or self._pass_on(environ, self._through, _text(path[len(PREFIX) :]))
         return None
 
     def _simple(self, environ: Environ, path: str, *, wait: bool) -> Answer | None:
@@ -87,19 +95,34 @@ class Routes:
         form = _format(environ)
         page = self._page(environ, project or INDEX, form or Format.HTML, wait=wait)
         if page is None:
-            return self._unknown(environ, project)
+            if not wait and self._upstream.policy != "none":
+                raise MustWait
+            return self._unknown(environ, project, form)
         if form is None:
-            offered = ", ".join(known.value for known in Format)
-            return plain(406, f"Available: {offered}", ("Vary", "Accept"))
+            return _not_acceptable()
         private = not self._access.is_public("list")
         return pages.answer(environ, page, form, zipped=_accepts_gzip(environ), private=private)
 
-    def _unknown(self, environ: Environ, project: str) -> Answer:
+    def _unknown(self, environ: Environ, project: str, form: Format | None) -> Answer:
         """Answer for a project that is not here."""
         verdict = self._upstream.judge(project)
         if verdict is not Verdict.ASK:
             return upstream.unknown(project, verdict)
+        if self._through and form is None:
+            return _not_acceptable()
+        if self._through and form:
+            return self._through.page(environ, project, form, zipped=_accepts_gzip(environ))
         return self._upstream.redirect(project, environ.get("SERVER_PROTOCOL", ""))
+
+    def _pass_on(self, environ: Environ, through: PullThrough, path: str) -> Answer:
+        """Answer with a file of the other index: NAME/KEY/FILE."""
+        project, _, rest = path.partition("/")
+        key, _, name = rest.partition("/")
+        # Also here, since nobody is kept from making up a link: what was uploaded meanwhile is ours.
+        verdict = self._upstream.judge(project)
+        if verdict is not Verdict.ASK or self._catalogue.change_of(project) is not None:
+            return upstream.unknown(project, verdict)
+        return through.file(environ, project, key, name)
 
     def _page(self, environ: Environ, project: str, form: Format, *, wait: bool) -> Page | None:
         mounted = _mounted(environ)
@@ -119,6 +142,11 @@ class Routes:
         mounted = _mounted(environ)
         base = environ.get("SCRIPT_NAME", "") if mounted is None else mounted
         return Answer("200 OK", headers, simple.packages_html(self._catalogue.all_files(), base))
+
+
+def _not_acceptable() -> Answer:
+    offered = ", ".join(known.value for known in Format)
+    return plain(406, f"Available: {offered}", ("Vary", "Accept"))
 
 
 def _text(path: str) -> str:

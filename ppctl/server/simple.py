@@ -48,10 +48,10 @@ def project_html(project: str, files: Sequence[File], marks: Marks, base: str) -
     """Return the page of a project; `base` is the path under which the index is mounted."""
     status = ""
     if marks.status:
-        status = _meta("project-status", marks.status)
-        status += _meta("project-status-reason", marks.reason) if marks.reason else ""
+        status = meta("project-status", marks.status)
+        status += meta("project-status-reason", marks.reason) if marks.reason else ""
     links = "".join(_link(file, marks, base) for file in _offered(files, marks))
-    return f"{_HEAD}{status}{_TITLE.format(escape(f'Links for {project}'))}{links}{_END}".encode()
+    return page_html(f"Links for {project}", links, status)
 
 
 def project_json(project: str, files: Sequence[File], marks: Marks, base: str) -> bytes:
@@ -77,7 +77,7 @@ def index_html(projects: Iterable[str]) -> bytes:
         f'                <a href="{escape(quote(name, safe=_SAFE))}/">{escape(name)}</a><br>\n'
         for name in projects
     )
-    return f"{_HEAD}{_TITLE.format('Simple Index')}{links}{_END}".encode()
+    return page_html("Simple Index", links)
 
 
 def index_json(projects: Iterable[str]) -> bytes:
@@ -97,6 +97,12 @@ def packages_html(files: Iterable[File], base: str) -> Iterator[bytes]:
     yield ("".join(lines) + _END).encode()
 
 
+def page_html(title: str, lines: str, head: str = "", *, version: str = API_VERSION) -> bytes:
+    """Return a page of anchors, `lines`, with `head` in its head."""
+    start = _HEAD if version == API_VERSION else _HEAD.replace(API_VERSION, version)
+    return f"{start}{head}{_TITLE.format(escape(title))}{lines}{_END}".encode()
+
+
 def url(file: File, base: str) -> str:
     """Return the link to a file, with its hash (PEP 503)."""
     digest = f"#sha256={file.sha256}" if file.sha256 else ""
@@ -108,7 +114,8 @@ def _offered(files: Iterable[File], marks: Marks) -> Iterable[File]:
     return () if marks.status == "quarantined" else files
 
 
-def _meta(name: str, content: str) -> str:
+def meta(name: str, content: str) -> str:
+    """Return a line for the head of a page."""
     return f'        <meta name="pypi:{name}" content="{escape(content)}">\n'
 
 
