@@ -187,6 +187,38 @@ class LoadManager(Change):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RestartCache(Change):
+    """Start the cache program, anew if it runs."""
+
+    deployment: Deployment
+    wanted: tuple[str, str]
+
+    def apply(self, machine: Machine) -> None:
+        machine.restart_cache(self.deployment, self.wanted)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaveCache(Change):
+    """Stop the cache program, and remove its files and what it has fetched."""
+
+    deployment: Deployment
+    paths: tuple[Path, ...]
+
+    def apply(self, machine: Machine) -> None:
+        manager, layout = machine.manager_of(self.deployment), self.deployment.layout
+        manager.unload_cache()
+        machine.host.remove(layout.cache_socket)
+        machine.host.remove_tree(layout.cache)
+        for name in machine.host.list(layout.logs):
+            if name.startswith(layout.cache_log.name):
+                machine.host.remove(layout.logs / name)
+        # What tells that there is something to leave goes last.
+        for path in sorted(self.paths, key=lambda path: path == layout.cache_script):
+            machine.host.remove(path)
+        manager.forget()
+
+
+@dataclass(frozen=True, kw_only=True)
 class RestartWorker(Change):
     """Restart one worker while the others answer."""
 

@@ -30,11 +30,22 @@ class Deployment:
     host: str
     port: int
     workers: int
+    cache: bool = False
 
     @property
     def unit_name(self) -> str:
         """The name under which the machine's manager knows the index; also the stem of its files."""
         return f"ppctl-{self.name}"
+
+    @property
+    def cache_name(self) -> str:
+        """The name under which supervisor knows the cache program: none that an index could have."""
+        return f"{self.name}_cache"
+
+    @property
+    def cache_unit(self) -> str:
+        """The systemd unit of the cache program."""
+        return f"{self.unit_name}_cache.service"
 
     @property
     def address(self) -> str:
@@ -122,4 +133,5 @@ def _deployment(data: dict[str, Any], home: Path) -> Deployment:
         host=str(data["host"]),
         port=int(data["port"]),
         workers=int(data["workers"]),
+        cache=bool(data.get("cache")),
     )

@@ -80,6 +80,8 @@ class Desired:
     generation: str
     unit: str
     account: str | None
+    cache_generation: str = ""
+    """The same for the cache program; "" without one."""
 
 
 def build(index: Index, facts: Facts) -> Desired:
@@ -94,6 +96,7 @@ def build(index: Index, facts: Facts) -> Desired:
         settings.address,
         settings.port,
         settings.workers,
+        settings.upstream is Upstream.CACHE,
     )
     account = settings.account if index.is_system else None
     config = _server_config(settings, index)
@@ -102,15 +105,20 @@ def build(index: Index, facts: Facts) -> Desired:
     units = _supervisor_files if facts.manager is ManagerName.SUPERVISOR else _systemd_files
     unit = _unit(deployment, units(index, deployment, facts, ""))
     own = (index.owner, facts.group)
+    cache_generation, cache_files = _cache(index, deployment, facts) if deployment.cache else ("", ())
     files = (
         File(layout.htpasswd, b"", FILE_MODE, *own, keep=True),
         File(layout.server_config, config.encode(), FILE_MODE, *own),
         File(layout.run_script, run_script.encode(), 0o750, *own),
         *units(index, deployment, facts, unit),
+        *cache_files,
     )
     links = [Link(facts.register / settings.name, str(index.home))]
     if facts.include_path:
         links.append(Link(facts.include_path, str(layout.supervisor_program)))
+        if deployment.cache:
+            beside = facts.include_path.with_stem(f"{facts.include_path.stem}_cache")
+            links.append(Link(beside, str(layout.supervisor_cache)))
     if facts.manager is ManagerName.SYSTEMD and facts.unit_directory:
         links += _enabling_links(deployment, facts.unit_directory)
     return Desired(
@@ -122,6 +130,7 @@ def build(index: Index, facts: Facts) -> Desired:
         generation=generation,
         unit=unit,
         account=account,
+        cache_generation=cache_generation,
     )
 
 
@@ -136,12 +145,14 @@ def _check(index: Index, manager: ManagerName) -> None:
 def _directories(index: Index, facts: Facts, account: str | None) -> tuple[Directory, ...]:
     layout, group = index.layout, facts.group
     runtime_mode = 0o750 if index.is_system else 0o700
+    cache = [Directory(layout.cache, runtime_mode, account, group)]
     return (
         Directory(layout.home, 0o750, index.owner, group),
         Directory(layout.packages, 0o755, account, group),
         Directory(layout.logs, 0o750, index.owner, group),
         Directory(layout.run, runtime_mode, account, group),
         Directory(layout.releases, 0o755, index.owner, group),
+        *(cache if index.settings.upstream is Upstream.CACHE else []),
     )
 
 
@@ -157,6 +168,7 @@ def _server_config(settings: Settings, index: Index) -> str:
         "upstream": settings.upstream.value,
         "upstream_url": None if settings.upstream is Upstream.NONE else settings.upstream_url,
         "private": sorted(settings.private),
+        "cache": str(layout.cache) if settings.upstream is Upstream.CACHE else None,
         "overwrite": settings.overwrite,
         "ownership": settings.ownership,
         "max_upload_size": size_in_bytes(settings.max_upload_size),
@@ -180,7 +192,6 @@ def _run_script(deployment: Deployment, generation: str) -> str:
 
 def _supervisor_files(index: Index, deployment: Deployment, facts: Facts, unit: str) -> tuple[File, ...]:
     settings, layout = index.settings, index.layout
-    size = re.sub(r"(kB|MB|GB)$", lambda match: SIZE_UNITS[match[1]], settings.logs.max_size)
     program = rendering.render(
         "supervisor/pypi-server.conf.j2",
         name=settings.name,
@@ -190,8 +201,7 @@ def _supervisor_files(index: Index, deployment: Deployment, facts: Facts, unit: 
         workers=deployment.workers,
         account=settings.account if index.is_system else None,
         unit=unit,
-        log_size=size,
-        log_keep=settings.logs.keep,
+        **_log_limits(settings),
     )
     own = (index.owner, facts.group)
     files = [File(layout.supervisor_program, program.encode(), FILE_MODE, *own)]
@@ -203,18 +213,76 @@ def _supervisor_files(index: Index, deployment: Deployment, facts: Facts, unit: 
     return tuple(files)
 
 
-def _systemd_files(index: Index, deployment: Deployment, facts: Facts, unit: str) -> tuple[File, ...]:
-    directory = facts.unit_directory or Path("/")
-    name = deployment.unit_name
-    common = {"name": deployment.name, "unit_name": name, "home": deployment.home}
-    hardening = rendering.render(
+def _log_limits(settings: Settings) -> dict[str, object]:
+    """Return the limits of log files as supervisor spells them."""
+    size = re.sub(r"(kB|MB|GB)$", lambda match: SIZE_UNITS[match[1]], settings.logs.max_size)
+    return {"log_size": size, "log_keep": settings.logs.keep}
+
+
+def _cache(index: Index, deployment: Deployment, facts: Facts) -> tuple[str, tuple[File, ...]]:
+    """Return what the cache program is started from, as a digest, and its files."""
+    settings, layout = index.settings, index.layout
+    config = {
+        "directory": str(layout.cache),
+        "run": str(layout.run),
+        "netrc": str(layout.upstream_login),
+        "url": settings.upstream_url,
+        "max_bytes": settings.cache.max_bytes,
+        "refresh": settings.cache.refresh,
+    }
+    text = json.dumps(config, indent=2) + "\n"
+    common = {"name": deployment.name, "home": deployment.home}
+    account = settings.account if index.is_system else None
+    own: tuple[str | None, str | None] = (index.owner, facts.group)
+    if facts.manager is ManagerName.SUPERVISOR:
+        unit = rendering.render(
+            "supervisor/pypi-cache.conf.j2",
+            program=deployment.cache_name,
+            account=account,
+            **_log_limits(settings),
+            **common,
+        )
+        unit_file = File(layout.supervisor_cache, unit.encode(), FILE_MODE, *own)
+    else:
+        unit = rendering.render(
+            "systemd/cache.service.j2",
+            unit_name=deployment.unit_name,
+            account=account,
+            group=facts.group,
+            hardening=_hardening(index, deployment, facts, writable=layout.cache, network=True),
+            **common,
+        )
+        directory = facts.unit_directory or Path("/")
+        unit_file = File(directory / deployment.cache_unit, unit.encode(), 0o644, index.owner)
+    generation = _digest(text, unit, rendering.render("run-cache.sh.j2", generation="", **common))
+    script = rendering.render("run-cache.sh.j2", generation=generation, **common)
+    return generation, (
+        File(layout.cache_config, text.encode(), FILE_MODE, *own),
+        File(layout.cache_script, script.encode(), 0o750, *own),
+        unit_file,
+    )
+
+
+def _hardening(
+    index: Index, deployment: Deployment, facts: Facts, *, writable: Path, network: bool = False
+) -> str:
+    return rendering.render(
         "systemd/hardening.j2",
         home=deployment.home,
         is_system=index.is_system,
         sandbox=facts.sandbox,
-        # A home below /home or /root must stay visible to its workers.
+        # A home below /home or /root must stay visible to its processes.
         protect_home="read-only" if deployment.home.parts[1] in ("home", "root") else "yes",
+        writable=writable,
+        network=network,
     )
+
+
+def _systemd_files(index: Index, deployment: Deployment, facts: Facts, unit: str) -> tuple[File, ...]:
+    directory = facts.unit_directory or Path("/")
+    name = deployment.unit_name
+    common = {"name": deployment.name, "unit_name": name, "home": deployment.home}
+    hardening = _hardening(index, deployment, facts, writable=index.layout.packages)
     texts = {
         f"{name}.socket": rendering.render("systemd/index.socket.j2", listen=deployment.address, **common),
         f"{name}.service": rendering.render(
@@ -222,6 +290,7 @@ def _systemd_files(index: Index, deployment: Deployment, facts: Facts, unit: str
             numbers=deployment.numbers,
             wanted_by="multi-user.target" if index.is_system else "default.target",
             hardening=hardening,
+            cache=deployment.cache,
             **common,
         ),
         f"{name}@.service": rendering.render(

@@ -89,6 +89,41 @@ class Layout:
         return self.home / "pypi-server.conf"
 
     @property
+    def cache(self) -> Path:
+        """What was fetched from another index (`upstream: cache`)."""
+        return self.home / "cache"
+
+    @property
+    def cache_config(self) -> Path:
+        """The settings as the cache program reads them."""
+        return self.home / "cache.json"
+
+    @property
+    def cache_script(self) -> Path:
+        """Starts the cache program; what the manager runs."""
+        return self.home / "run-cache.sh"
+
+    @property
+    def cache_socket(self) -> Path:
+        """The UNIX socket on which the cache program answers the workers."""
+        return self.run / "cache.sock"
+
+    @property
+    def cache_log(self) -> Path:
+        """The log of the cache program under supervisor."""
+        return self.logs / "cache.log"
+
+    @property
+    def upstream_login(self) -> Path:
+        """The login for the other index, as in a .netrc; only where it wants one."""
+        return self.home / "upstream.netrc"
+
+    @property
+    def supervisor_cache(self) -> Path:
+        """The supervisor configuration of the cache program."""
+        return self.home / "pypi-cache.conf"
+
+    @property
     def supervisord_conf(self) -> Path:
         """Embedded mode: the configuration of the index's own supervisord."""
         return self.home / "supervisord.conf"

@@ -12,7 +12,7 @@ from ppctl.errors import PpctlError
 from ppctl.host import Host
 from ppctl.managers import Manager
 from ppctl.output import Output
-from ppctl.workers import Probe, Report, SocketProbe, answers_at
+from ppctl.workers import CacheReport, Probe, Report, SocketProbe, answers_at
 
 READY_SECONDS = 45.0
 POLL_SECONDS = 0.05
@@ -21,6 +21,12 @@ LOG_LINES = 15
 
 class WorkerFailed(PpctlError):
     """A worker did not come up; the message ends with the tail of its log."""
+
+
+def _names_at(url: str, login: bytes | None) -> frozenset[str]:
+    from ppctl import elsewhere  # an HTTP client, which only `ppctl doctor --upstream` needs
+
+    return elsewhere.names_at(url, login)
 
 
 @dataclass
@@ -33,6 +39,7 @@ class Machine:
     probe: Probe = field(default_factory=SocketProbe)
     answers: Callable[[str, int, str], str] = answers_at
     check_port: Callable[[str, int], None] = ports.check_free
+    names_at: Callable[[str, bytes | None], frozenset[str]] = _names_at
 
     def manager_of(self, deployment: Deployment) -> Manager:
         """Return the manager of `deployment`."""
@@ -42,6 +49,37 @@ class Machine:
         """Return what the workers of `deployment` say of themselves, by number; silent ones are left out."""
         found = {n: self.probe.report(deployment.layout.worker_socket(n)) for n in deployment.numbers}
         return {number: report for number, report in found.items() if report}
+
+    def cache_report(self, deployment: Deployment) -> CacheReport | None:
+        """Return what the cache program of `deployment` says of itself, None when there is no answer."""
+        return self.probe.cache(deployment.layout.cache_socket) if deployment.cache else None
+
+    def restart_cache(self, deployment: Deployment, wanted: tuple[str, str] | None = None) -> None:
+        """Start the cache program anew and wait until it answers; `wanted`: from this generation and release.
+
+        Raises PpctlError when it does not in time. What is here is served without it.
+        """
+        if wanted and self._cache_runs(deployment, wanted):
+            return  # supervisord has started it with the workers
+        self.manager_of(deployment).load_cache()
+        self.wait_cache(deployment, wanted)
+
+    def wait_cache(self, deployment: Deployment, wanted: tuple[str, str] | None = None) -> None:
+        """Wait until the cache program answers. Raises PpctlError when it does not in time."""
+        deadline = time.monotonic() + READY_SECONDS
+        while time.monotonic() < deadline:
+            if self._cache_runs(deployment, wanted):
+                return
+            time.sleep(POLL_SECONDS)
+        raise PpctlError(
+            f"the cache of index {deployment.name} does not answer. Its log ends with:\n"
+            + self.manager_of(deployment).log(managers.CACHE, LOG_LINES),
+            "mend the cause, then run: ppctl up",
+        )
+
+    def _cache_runs(self, deployment: Deployment, wanted: tuple[str, str] | None) -> bool:
+        report = self.cache_report(deployment)
+        return report is not None and wanted in (None, (report.generation, report.release))
 
     def restart_worker(
         self, deployment: Deployment, number: int, *, prefix: str = "", wanted: tuple[str, str] | None = None

@@ -17,10 +17,12 @@ from ppctl.changes import (
     BuildRelease,
     Change,
     CreateAccount,
+    LeaveCache,
     LeaveDeployment,
     LoadManager,
     RemovePath,
     RemoveReleases,
+    RestartCache,
     RestartWorker,
     WriteManifest,
 )
@@ -72,6 +74,8 @@ def make(index: Index, desired: Desired, machine: Machine, settings: File | None
         *plan_files.links(desired, host),
         *leave,
         *_processes(desired, machine, _Situation(prefix, _touches(files, desired), _moves(leave))),
+        *_cache(desired, machine, _moves(leave)),
+        *_leave_cache(manifest, desired, host),
         *_old_sockets(desired, host),
         *_old_releases(index, desired, host),
         *_manifest_after(index, desired, host),
@@ -194,6 +198,7 @@ def _manifest_change(index: Index, manifest: Manifest, host: Host) -> Iterator[C
 
 def _leave(manifest: Manifest, desired: Desired, host: Host) -> Iterator[Change]:
     stale = sorted(path for path in manifest.paths - _paths(desired) if host.stat(path))
+    kept = _cache_paths(stale, desired)  # for `_leave_cache`, unless all processes are left
     for old in manifest.deployments:
         if old.same_processes(desired.deployment):
             continue
@@ -208,8 +213,30 @@ def _leave(manifest: Manifest, desired: Desired, host: Host) -> Iterator[Change]
             paths=tuple(stale),
         )
         stale = []
-    for path in stale:
+    for path in sorted(set(stale) - set(kept)):
         yield RemovePath("remove", str(path), "no longer used", diff=f"-{path}\n")
+
+
+def _cache_paths(paths: Iterable[Path], desired: Desired) -> list[Path]:
+    """Return which of these are files and links of the cache program."""
+    layout = desired.deployment.layout
+    own = (layout.cache_script, layout.cache_config, layout.supervisor_cache)
+    return [path for path in paths if path in own or path.stem.endswith("_cache")]
+
+
+def _leave_cache(manifest: Manifest, desired: Desired, host: Host) -> Iterator[Change]:
+    layout = desired.deployment.layout
+    stale = [path for path in manifest.paths - _paths(desired) if host.stat(path)]
+    mine = _cache_paths(stale, desired)
+    if not desired.deployment.cache and (mine or host.stat(layout.cache)):
+        yield LeaveCache(
+            "leave",
+            str(layout.cache),
+            "the cache program is stopped, what it has fetched is removed",
+            diff="".join(f"-{path}\n" for path in sorted({layout.cache, *mine})),
+            deployment=desired.deployment,
+            paths=tuple(mine),
+        )
 
 
 # -- processes ---------------------------------------------------------------------------------------------
@@ -270,4 +297,23 @@ def _processes(desired: Desired, machine: Machine, situation: _Situation) -> Ite
             number=number,
             wanted=wanted,
             prefix=situation.prefix,
+        )
+
+
+def _cache(desired: Desired, machine: Machine, moves: bool) -> Iterator[Change]:
+    """Start the cache program, after the workers: what is here does not wait for it."""
+    deployment = desired.deployment
+    if not deployment.cache:
+        return
+    wanted = (desired.cache_generation, desired.release.id)
+    report = None if moves else machine.cache_report(deployment)
+    process = machine.manager_of(deployment).cache()
+    is_current = report is not None and (report.generation, report.release) == wanted
+    if not is_current or process is None or not process.is_up:
+        yield RestartCache(
+            "restart" if report else "start",
+            "cache",
+            "it runs older settings" if report else "",
+            deployment=deployment,
+            wanted=wanted,
         )

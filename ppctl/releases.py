@@ -22,6 +22,7 @@ from ppctl.settings import Server
 
 MARKER = "release.json"
 LOCK = "requirements.lock"
+CACHE_LOCK = "requirements-cache.lock"
 PACKAGE = Path(__file__).parent
 SERVER_SOURCE = PACKAGE / "server"
 
@@ -36,6 +37,7 @@ class Release:
     pins: dict[str, str] = field(default_factory=dict)
     index_url: str = ""
     find_links: str = ""
+    cache: bool = False
 
     def path(self, layout: Layout) -> Path:
         """Return the directory of the release."""
@@ -43,7 +45,8 @@ class Release:
 
     def describe(self) -> str:
         """Return the versions in words."""
-        return ", ".join(f"{name} {version}" for name, version in versions_in(self.lock, self.pins).items())
+        versions = [f"{name} {version}" for name, version in versions_in(self.lock, self.pins).items()]
+        return ", ".join([*versions, *(["the cache program"] if self.cache else [])])
 
 
 def versions_in(lock: str, pins: dict[str, str]) -> dict[str, str]:
@@ -54,9 +57,12 @@ def versions_in(lock: str, pins: dict[str, str]) -> dict[str, str]:
     return {name: pins.get(name, locked.get(name, "?")) for name in ("pypiserver", "gunicorn")}
 
 
-def define(settings: Server, python: str, python_version: str) -> Release:
-    """Return the release that `settings` ask for on a machine with this Python (path and version)."""
-    lock = (SERVER_SOURCE / LOCK).read_text()
+def define(settings: Server, python: str, python_version: str, *, cache: bool = False) -> Release:
+    """Return the release that `settings` ask for on a machine with this Python (path and version).
+
+    `cache`: with what the cache program needs.
+    """
+    lock = (SERVER_SOURCE / (CACHE_LOCK if cache else LOCK)).read_text()
     digest = hashlib.sha256()
     for part in (python, python_version, lock, json.dumps(settings.versions, sort_keys=True)):
         digest.update(part.encode() + b"\0")
@@ -70,6 +76,7 @@ def define(settings: Server, python: str, python_version: str) -> Release:
         pins=dict(settings.versions),
         index_url=settings.index_url,
         find_links=settings.find_links,
+        cache=cache,
     )
 
 
@@ -206,8 +213,9 @@ def _resolve(release: Release, uv: str, path: Path, host: Host) -> None:
     """Write a lock file with the operator's pins; what they leave open stays as in the tested one."""
     wanted = path / "requirements.in"
     pins = [f"{name}=={version}\n" for name, version in sorted(release.pins.items())]
-    base = (SERVER_SOURCE / "requirements.in").read_text().splitlines(keepends=True)
-    kept = [line for line in base if line[0] != "#" and _package(line) not in release.pins]
+    names = ["requirements.in", *(["requirements-cache.in"] if release.cache else [])]
+    base = "".join((SERVER_SOURCE / name).read_text() for name in names).splitlines(keepends=True)
+    kept = [line for line in base if line[0] not in "#-" and _package(line) not in release.pins]
     host.write(wanted, "".join([*kept, *pins]).encode(), mode=0o644)
     # uv prefers the versions that an existing output file has.
     arguments = ["compile", "--quiet", "--generate-hashes", "--no-header", str(wanted), "--output-file"]
@@ -239,6 +247,8 @@ def _uv_pip(arguments: list[str], release: Release, uv: str, python: Path, host:
 def check(path: Path, host: Host) -> None:
     """Check that the release at `path` can be imported as the workers do. Raises PpctlError."""
     code = "import ppctl.server.app, gunicorn, bcrypt, passlib.apache"
+    if b"\nuvicorn==" in (host.read(path / LOCK) or b""):
+        code += ", ppctl.server.cache.__main__"
     done = host.run([str(path / "bin" / "python"), "-I", "-c", code], check=False)
     if done.returncode != 0:
         tail = "\n".join(done.stderr.strip().splitlines()[-5:])

@@ -47,6 +47,7 @@ class Upstream(str, Enum):
 
     NONE = "none"
     REDIRECT = "redirect"
+    CACHE = "cache"
 
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -74,6 +75,22 @@ class Logs(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         str, Meta(pattern=_SIZE, description="A log file is rotated at this size (kB, MB or GB).")
     ] = "10MB"
     keep: Annotated[int, Meta(ge=0, le=100, description="How many rotated files are kept.")] = 5
+
+
+class Cache(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What is fetched from upstream_url and kept (upstream: cache)."""
+
+    max_size: Annotated[
+        str, Meta(pattern=_SIZE, description="How much is kept (kB, MB or GB); what was not used goes first.")
+    ] = "5GB"
+    refresh: Annotated[
+        int, Meta(ge=0, le=86400, description="Seconds after which a project's page is asked for anew.")
+    ] = 600
+
+    @property
+    def max_bytes(self) -> int:
+        """How much is kept, in bytes; the units are powers of 1024."""
+        return int(self.max_size[:-2]) << {"kB": 10, "MB": 20, "GB": 30}[self.max_size[-2:]]
 
 
 class Server(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -144,12 +161,12 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     upstream: Annotated[
         Upstream,
         Meta(
-            description="When a project is not here. none: 404. redirect: send the client to upstream_url "
-            "(invites dependency confusion)."
+            description="A project that is not here and never was is not found (none), looked for at "
+            "upstream_url by the client (redirect), or fetched from there and kept (cache)."
         ),
     ] = Upstream.NONE
     upstream_url: Annotated[
-        str, Meta(pattern=_URL, description="The simple index that `upstream: redirect` sends clients to.")
+        str, Meta(pattern=_URL, description="The simple index that `upstream` is about.")
     ] = "https://pypi.org/simple/"
     private: Annotated[
         tuple[Annotated[str, Meta(pattern=_NAMES)], ...],
@@ -158,6 +175,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
             "[corp-*]. Names that were ever in this index never are."
         ),
     ] = ()
+    cache: Annotated[Cache, Meta(description="What `upstream: cache` keeps.")] = Cache()
     overwrite: Annotated[bool, Meta(description="Whether an upload may replace a file that is there.")] = (
         False
     )

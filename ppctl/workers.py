@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from ppctl.errors import PpctlError
+from ppctl.server.unix import UnixConnection
 
 REPORT_PATH = "/_ppctl/worker"
 
@@ -33,6 +33,20 @@ class Report:
     versions: dict[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class CacheReport:
+    """What the cache program says of itself. `bytes`: what it keeps; `problem`: "" or what is upstream."""
+
+    pid: int
+    generation: str
+    release: str
+    started: float
+    bytes: int
+    max_bytes: int
+    url: str
+    problem: str
+
+
 class Probe(Protocol):
     """Asks workers. Never raises: a worker that does not answer is a finding, not an error."""
 
@@ -42,18 +56,8 @@ class Probe(Protocol):
     def serves(self, path: Path, prefix: str) -> str:
         """Return '' if the worker behind `path` serves the index, or what is wrong."""
 
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over the UNIX socket `path`; `timeout` in seconds."""
-
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+    def cache(self, path: Path) -> CacheReport | None:
+        """Return what the cache program behind the socket `path` says of itself, or None."""
 
 
 class SocketProbe:
@@ -79,6 +83,13 @@ class SocketProbe:
         except (OSError, http.client.HTTPException) as e:
             return f"it does not answer ({e or type(e).__name__})"
         return ""
+
+    def cache(self, path: Path) -> CacheReport | None:
+        try:
+            status, body = self._get(path, "/status")
+            return CacheReport(**json.loads(body)) if status == http.HTTPStatus.OK else None
+        except (OSError, http.client.HTTPException, ValueError, TypeError):
+            return None
 
     def _get(self, path: Path, url: str) -> tuple[int, bytes]:
         connection = UnixConnection(path, self._timeout)

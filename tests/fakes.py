@@ -26,7 +26,7 @@ from ppctl.managers import Pending, Process
 from ppctl.managers.systemd import unit_directory
 from ppctl.output import Output
 from ppctl.settings import ManagerName
-from ppctl.workers import Report
+from ppctl.workers import CacheReport, Report
 from tests.fake_host import FakeHost, Run
 
 VERSION = "3.11.7"
@@ -76,6 +76,7 @@ class World:
 
     host: FakeHost = field(default_factory=FakeHost)
     groups: dict[Key, Group] = field(default_factory=dict)
+    caches: dict[Key, tuple[Path, str, str]] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     poison: str = ""
     listeners: dict[tuple[str, int], str] = field(default_factory=dict)
@@ -133,7 +134,7 @@ class World:
             f"{'/'.join(key)}/{number}": (w.generation, w.release, w.unit, w.config)
             for key, group in sorted(self.groups.items())
             for number, w in sorted(group.running.items())
-        }
+        } | {f"{'/'.join(key)}/cache": ("", *found[1:], "") for key, found in self.caches.items()}
 
     def kill_worker(self, number: int, *, silent: bool = False) -> None:
         """Let a worker of the only index die and not come back; `silent`: it runs, and does not answer."""
@@ -230,6 +231,10 @@ class FakeProbe:
     def serves(self, path: Path, prefix: str) -> str:
         return "" if self.report(path) else "it does not answer"
 
+    def cache(self, path: Path) -> CacheReport | None:
+        found = [each for each in self.world.caches.values() if each[0] == path.parents[1]]
+        return CacheReport(7, *found[-1][1:], 0.0, 0, 1, "http://h/simple/", "") if found else None
+
 
 class FakeManager:
     """supervisor as ppctl.managers.supervisor describes it; systemd stands in as one more of the kind."""
@@ -298,12 +303,32 @@ class FakeManager:
                 re.search(r"Wants=(.+)", texts[1]),
                 re.search(r"PPCTL_UNIT=(\S+)", texts[2]),
             ]
-            numbers = str(len(found[1][1].split())) if found[1] else "0"
+            numbers = str(found[1][1].count("@")) if found[1] else "0"
         if not all(found):
             raise PpctlError(f"{d.name}: the manager finds no whole configuration: {found}")
         return Loaded(found[0][1], int(numbers), found[2][1])  # type: ignore[index]
 
+    def cache(self) -> Process | None:
+        return Process(0, "running", 7) if self.key in self.world.caches else None
+
+    def load_cache(self) -> None:
+        self._step("load cache")
+        host, layout = self.world.host, self.deployment.layout
+        script = (host.read(layout.cache_script) or b"").decode()
+        generation = re.search(r"^PPCTL_GENERATION=(\w+)$", script, re.M)
+        for path in (layout.cache_config, layout.cache):
+            if not generation or not host.stat(path):
+                self.world.faults.append(f"the cache finds no whole {path}")
+                return
+        assert generation
+        self.world.caches[self.key] = (layout.home, generation[1], releases.current(layout, host))
+
+    def unload_cache(self) -> None:
+        self._step("unload cache")
+        self.world.caches.pop(self.key, None)
+
     def unload(self) -> None:
+        self.world.caches.pop(self.key, None)
         if self.group:
             self._step("stop everything")
             self.group.running.clear()

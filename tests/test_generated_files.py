@@ -82,6 +82,8 @@ OTHER_VALUES: dict[str, Any] = {
     "upstream": "redirect",
     "upstream_url": "https://pypi.example.com/simple/",
     "private": ["corp-*"],
+    "cache.max_size": "1GB",
+    "cache.refresh": 60,
     "overwrite": True,
     "ownership": True,
     "max_upload_size": "2MB",
@@ -106,6 +108,7 @@ def effect(key: str, manager: ManagerName) -> str:
     value = {block: {name: OTHER_VALUES[key]}} if block else {key: OTHER_VALUES[key]}
     # The redirect's target counts only where there is a redirect.
     base = {"mode": "system", **({"upstream": "redirect"} if key == "upstream_url" else {})}
+    base |= {"upstream": "cache"} if block == "cache" else {}
     before = build(index(**base), manager)
     other = {ManagerName.SUPERVISOR: ManagerName.SYSTEMD, ManagerName.SYSTEMD: ManagerName.SUPERVISOR}
     after = build(index(**{**base, **value}), other[manager] if key == "manager" else manager)

@@ -89,6 +89,8 @@ class Subject:
     index: Index
     machine: Machine
     now: float = field(default_factory=time.time)
+    ask_upstream: bool = False
+    """Whether the other index may be asked which projects it has."""
 
     @property
     def settings(self) -> Settings:

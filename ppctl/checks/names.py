@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ppctl.checks.base import Finding, NotApplicable, Subject, problem
+from ppctl.checks.base import CannotCheck, Finding, NotApplicable, Subject, problem, warning
 from ppctl.server import known
+from ppctl.server.permissions import check_pattern
+from ppctl.server.upstream import is_private
 from ppctl.settings import Upstream
 
 
@@ -29,6 +31,32 @@ def names(subject: Subject) -> Iterator[Finding]:
         known.parse(content)
     except ValueError as e:
         yield problem(f"broken: {e}{closed}", where=path, mend=_restore(subject))
+
+
+def elsewhere(subject: Subject) -> Iterator[Finding]:
+    """Names of this index that the other one has, too; only with --upstream, since it needs a network."""
+    if not subject.ask_upstream:
+        raise NotApplicable
+    url = subject.settings.upstream_url
+    found = subject.machine.names_at(url, subject.host.read(subject.layout.upstream_login))
+    content = subject.host.read(subject.layout.names)
+    try:
+        here = known.parse(content) if content is not None else frozenset()
+    except ValueError as e:
+        raise CannotCheck(f"{subject.layout.names}: {e}") from e
+    patterns = [check_pattern(each) for each in subject.settings.private]
+    for name in sorted(here & found):
+        yield warning(
+            f"{name} is here and at {url}: a client that asks both may install that one",
+            mend="if that one is not yours, let clients ask this index alone "
+            f"({subject.ppctl('client', 'pip')}), and register the name there or give yours another one",
+        )
+    for name in sorted(name for name in found - here if is_private(name, patterns)):
+        yield warning(
+            f"{name} is private and was never here, and somebody has it at {url}",
+            mend="if that one is not yours, let clients ask this index alone "
+            f"({subject.ppctl('client', 'pip')}), and do not use the name",
+        )
 
 
 def _restore(subject: Subject) -> str:

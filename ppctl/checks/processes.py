@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from ppctl import releases
-from ppctl.checks.base import Finding, Subject, is_refusal, listed, problem, warning
+from ppctl.checks.base import Finding, NotApplicable, Subject, is_refusal, listed, problem, warning
 from ppctl.checks.programs import supervisor_unit
 from ppctl.errors import PpctlError
 from ppctl.settings import ManagerName
@@ -55,6 +55,21 @@ def _start_supervisord(subject: Subject) -> str:
     unit, shown = supervisor_unit(subject.host)
     down = bool(unit) and shown.get("ActiveState") != "active"
     return subject.as_root(f"systemctl start {unit}") if down else ""
+
+
+def cache(subject: Subject) -> Iterator[Finding]:
+    """The cache program answers, and reaches the other index."""
+    if subject.deployment is None or not subject.deployment.cache:
+        raise NotApplicable
+    report = subject.machine.cache_report(subject.deployment)
+    if report is None:
+        yield problem(
+            "it does not answer: only what is here and what was fetched already can be installed",
+            where=subject.layout.cache_socket,
+            mend=f"{subject.ppctl('logs')} says why; {subject.ppctl('up')}",
+        )
+    elif report.problem:
+        yield warning(f"the other index: {report.problem}", where=f"{subject.layout.settings}: upstream_url")
 
 
 def workers(subject: Subject) -> Iterator[Finding]:

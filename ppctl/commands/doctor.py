@@ -27,13 +27,15 @@ _PLURALS = {
 }
 
 
-def doctor(home: Path, machine: Machine) -> int:
+def doctor(home: Path, machine: Machine, *, upstream: bool = False) -> int:
     """Examine the index at `home` and print the findings, the worst first.
+
+    `upstream`: also ask the other index which projects it has.
 
     Returns 1 if there is a problem, else 0: warnings and checks that could not be made are told, but
     do not fail. Raises UsageError where there is no index at all.
     """
-    findings = sorted(_examine(home, machine), key=lambda finding: _ORDER.index(finding.severity))
+    findings = sorted(_examine(home, machine, upstream), key=lambda finding: _ORDER.index(finding.severity))
     counts = Counter(finding.severity for finding in findings)
     _show(findings, counts, machine.out)
     data = {
@@ -44,7 +46,7 @@ def doctor(home: Path, machine: Machine) -> int:
     return machine.out.result(data, exit_code=EXIT_FAILED if counts[Severity.PROBLEM] else EXIT_OK)
 
 
-def _examine(home: Path, machine: Machine) -> list[Finding]:
+def _examine(home: Path, machine: Machine, upstream: bool) -> list[Finding]:
     try:
         found = index.load(machine.host, home)
     except PpctlError as e:
@@ -52,7 +54,7 @@ def _examine(home: Path, machine: Machine) -> list[Finding]:
             raise
         broken = Finding(Severity.PROBLEM, e.message, "", e.hint, checks.SETTINGS.name)
         return [broken, *checks.skip_others("ppctl.yml has to be mended first")]
-    return checks.examine(Subject(found, machine))
+    return checks.examine(Subject(found, machine, ask_upstream=upstream))
 
 
 def _is_there(layout: Layout, machine: Machine) -> bool:

@@ -6,6 +6,7 @@ from ppctl.deployment import Deployment, deployed
 from ppctl.errors import EXIT_OK, UsageError
 from ppctl.index import Index
 from ppctl.machine import Machine
+from ppctl.managers import CACHE, label
 from ppctl.settings import ManagerName
 
 
@@ -14,11 +15,14 @@ def start(found: Index, machine: Machine, *, wait: bool) -> int:
     deployment = deployed(machine.host, found.layout)
     with machine.host.lock(found.layout.lock, purpose="ppctl start", wait=wait):
         silent = sorted(set(deployment.numbers) - set(machine.reports(deployment)))
-        if silent:
+        no_cache = deployment.cache and machine.cache_report(deployment) is None
+        if silent or no_cache:
             machine.manager_of(deployment).start_all()
         _wait_for(found, deployment, machine, silent)
-    machine.out.info("started" if silent else "nothing to do: every worker runs")
-    return machine.out.result({"changed": bool(silent), "workers": silent})
+        if no_cache:
+            machine.wait_cache(deployment)
+    machine.out.info("started" if silent or no_cache else "nothing to do: every worker runs")
+    return machine.out.result({"changed": bool(silent or no_cache), "workers": silent})
 
 
 def stop(found: Index, machine: Machine, *, wait: bool) -> int:
@@ -47,7 +51,12 @@ def restart(found: Index, machine: Machine, *, numbers: tuple[int, ...], wait: b
             machine.out.progress("no worker runs: starting them all")
             machine.manager_of(deployment).start_all()
             _wait_for(found, deployment, machine, wanted)
+            if deployment.cache:
+                machine.wait_cache(deployment)
         else:
+            if deployment.cache and not numbers:
+                machine.out.progress("restart  cache")
+                machine.restart_cache(deployment)
             # Those that do not answer first: never take away one of the last ones that do.
             for number in sorted(wanted, key=lambda n: (n in answering, n)):
                 machine.out.progress(f"restart  worker {number}")
@@ -61,7 +70,7 @@ def logs(found: Index, machine: Machine, *, numbers: tuple[int, ...], lines: int
     """Print the last `lines` lines of the workers' logs; with `follow` go on until interrupted."""
     deployment = deployed(machine.host, found.layout)
     manager = machine.manager_of(deployment)
-    wanted = _numbers(deployment, numbers)
+    wanted = [*_numbers(deployment, numbers), *([CACHE] if deployment.cache and not numbers else [])]
     if follow:
         with manager.follow(wanted, lines) as written:
             for line in written:
@@ -72,8 +81,10 @@ def logs(found: Index, machine: Machine, *, numbers: tuple[int, ...], lines: int
         _explain_silence(deployment, machine)
     for number, log in found_logs.items():
         for line in log:
-            machine.out.text(f"worker {number}: {line}")
-    return machine.out.result({"logs": [{"worker": n, "lines": log} for n, log in found_logs.items()]})
+            machine.out.text(f"{label(number)}: {line}")
+    cache = found_logs.pop(CACHE, None)
+    data: dict[str, object] = {"logs": [{"worker": n, "lines": log} for n, log in found_logs.items()]}
+    return machine.out.result(data if cache is None else {**data, "cache": cache})
 
 
 def _explain_silence(deployment: Deployment, machine: Machine) -> None:

@@ -78,6 +78,7 @@ def _own_paths(layout: Layout, *, purge: bool) -> list[Path]:
     own = [
         *(layout.releases, layout.run, layout.logs, layout.client_files, layout.run_script),
         *(layout.server_config, layout.supervisor_program, layout.supervisord_conf),
+        *(layout.cache, layout.cache_script, layout.cache_config, layout.supervisor_cache),
         *(
             layout.htpasswd,
             layout.permissions,

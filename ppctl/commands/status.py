@@ -14,6 +14,22 @@ from ppctl.managers import Process
 from ppctl.output import Output, counted
 from ppctl.workers import Report
 
+
+@dataclass(frozen=True)
+class Cache:
+    """The cache program; sizes are in bytes. `problem` is "" or what is wrong with the other index."""
+
+    state: str
+    answers: bool
+    pid: int
+    uptime: float
+    memory: int
+    bytes: int
+    max_bytes: int
+    url: str
+    problem: str
+
+
 HEALTHY, DEGRADED, DOWN = "healthy", "degraded", "down"
 
 
@@ -41,8 +57,9 @@ def status(found: Index, machine: Machine) -> int:
         return machine.out.result(data, exit_code=EXIT_FAILED)
     deployment = deployments[-1]
     workers = look(deployment, machine)
+    cache = look_at_cache(deployment, machine)
     problem = machine.answers(deployment.host, deployment.port, f"{found.settings.url_prefix}/health")
-    health = _health(workers, problem)
+    health = _health(workers, cache, problem)
     data = {
         "health": health,
         "name": deployment.name,
@@ -53,9 +70,10 @@ def status(found: Index, machine: Machine) -> int:
         "answers": not problem,
         "problem": problem,
         "workers": [asdict(worker) for worker in workers],
+        "cache": asdict(cache) if cache else None,
         **_contents(found, machine),
     }
-    _show(data, workers, machine.out)
+    _show(data, workers, cache, machine.out)
     return machine.out.result(data, exit_code=EXIT_OK if health == HEALTHY else EXIT_FAILED)
 
 
@@ -70,6 +88,26 @@ def look(deployment: Deployment, machine: Machine) -> list[Worker]:
         _worker(number, processes.get(number, absent), reports.get(number), release)
         for number in sorted({*deployment.numbers, *processes})
     ]
+
+
+def look_at_cache(deployment: Deployment, machine: Machine) -> Cache | None:
+    """Return the cache program as its manager and itself describe it; None where there is none."""
+    if not deployment.cache:
+        return None
+    report = machine.cache_report(deployment)
+    process = machine.manager_of(deployment).cache() or Process(0, "stopped")
+    started = report.started if report else process.since
+    return Cache(
+        state=process.state,
+        answers=report is not None,
+        pid=report.pid if report else process.pid,
+        uptime=max(0.0, round(time.time() - started, 1)) if started and process.is_up else 0.0,
+        memory=memory_of(report.pid) if report else 0,
+        bytes=report.bytes if report else 0,
+        max_bytes=report.max_bytes if report else 0,
+        url=report.url if report else "",
+        problem=report.problem if report else process.detail,
+    )
 
 
 def _worker(number: int, process: Process, report: Report | None, release: str) -> Worker:
@@ -99,11 +137,11 @@ def memory_of(pid: int) -> int:
     return 0
 
 
-def _health(workers: list[Worker], problem: str) -> str:
+def _health(workers: list[Worker], cache: Cache | None, problem: str) -> str:
     good = [worker for worker in workers if worker.answers and worker.state in ("running", "starting")]
     if problem:
         return DOWN
-    return HEALTHY if len(good) == len(workers) else DEGRADED
+    return HEALTHY if len(good) == len(workers) and (cache is None or cache.answers) else DEGRADED
 
 
 def _contents(found: Index, machine: Machine) -> dict[str, object]:
@@ -128,7 +166,7 @@ def _count_files(directory: Path) -> int:
     return count
 
 
-def _show(data: dict[str, object], workers: list[Worker], out: Output) -> None:
+def _show(data: dict[str, object], workers: list[Worker], cache: Cache | None, out: Output) -> None:
     styles = {HEALTHY: "good", DEGRADED: "warn", DOWN: "bad"}
     health = str(data["health"])
     out.text(f"{data['name']}: {out.style(health, styles[health])}  {data['url']}")
@@ -139,6 +177,8 @@ def _show(data: dict[str, object], workers: list[Worker], out: Output) -> None:
         f"  contents  {counted(data['packages'], 'package')}, {counted(data['users'], 'user')},"
         f" {size(data['disk_free'])} free"
     )
+    if cache:
+        out.text(f"  cache     {_cache_line(cache)}")
     columns = ("worker", "state", "answers", "pid", "uptime", "memory", "release")
     rows = [
         (
@@ -154,6 +194,13 @@ def _show(data: dict[str, object], workers: list[Worker], out: Output) -> None:
         for worker in workers
     ]
     out.table(columns, rows)
+
+
+def _cache_line(cache: Cache) -> str:
+    if not cache.answers:
+        return f"{cache.state}, does not answer (ppctl logs): only what is here can be installed"
+    kept = f"{size(cache.bytes)} of {size(cache.max_bytes)} from {cache.url}, {size(cache.memory)} memory"
+    return f"{kept}; {cache.problem}" if cache.problem else kept
 
 
 def size(count: object) -> str:

@@ -18,7 +18,7 @@ from ppctl.layout import SETTINGS_NAME, Layout
 from ppctl.machine import Machine
 from ppctl.managers import supervisor_machine, systemd
 from ppctl.output import Output
-from ppctl.settings import ManagerName
+from ppctl.settings import ManagerName, Upstream
 
 
 def init(host: Host, out: Output, home: Path, values: dict[str, object], *, keep: bool) -> int:
@@ -109,7 +109,12 @@ def facts(found: Index, host: Host) -> Facts:
     return Facts(
         manager=manager,
         group=found.group(host),
-        release=releases.define(settings.server, python, releases.python_version(python, host)),
+        release=releases.define(
+            settings.server,
+            python,
+            releases.python_version(python, host),
+            cache=settings.upstream is Upstream.CACHE,
+        ),
         register=homes.register_of(settings.mode),
         unit_directory=managers.unit_directory(manager, host, is_system=found.is_system),
         include_path=include_path,

@@ -50,7 +50,7 @@ def _fill(
     lock = new / wheelhouse.LOCK
     oldest = min((target.python for target in targets), key=_version)
     host.write(lock, wheelhouse.lock(host, new, oldest, source).encode(), mode=0o644)
-    server_lock = releases.SERVER_SOURCE / releases.LOCK
+    server_lock = releases.SERVER_SOURCE / releases.CACHE_LOCK  # everything of the other, too
     for target in targets:
         out.progress(f"downloading wheels for Python {target.python} on {target.platform}")
         wheelhouse.download(host, target, [lock, server_lock], new, source)

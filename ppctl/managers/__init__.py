@@ -14,6 +14,9 @@ from ppctl.host import Host
 from ppctl.settings import ManagerName
 from ppctl.workers import Report
 
+CACHE = 0
+"""Stands for the cache program where a worker has its number."""
+
 
 @dataclass(frozen=True)
 class Process:
@@ -78,10 +81,26 @@ class Manager(Protocol):
         """Stop every worker gracefully and close the socket."""
 
     def log(self, number: int, lines: int) -> str:
-        """Return the last `lines` lines that worker `number` has written."""
+        """Return the last `lines` lines that worker `number` has written; CACHE: the cache program."""
 
     def follow(self, numbers: list[int], lines: int) -> contextlib.AbstractContextManager[Iterator[str]]:
         """Return an endless iterator of `worker N: line`, beginning with the last `lines` of each."""
+
+    # The cache program runs beside the workers; what is said of all processes above means it, too.
+
+    def cache(self) -> Process | None:
+        """Return the cache program as the manager sees it, None when it knows of none."""
+
+    def load_cache(self) -> None:
+        """Take over the cache program's configuration that is on disk, and start it anew."""
+
+    def unload_cache(self) -> None:
+        """Stop the cache program and forget it; nothing to do is fine."""
+
+
+def label(number: int) -> str:
+    """Return what a process is called before the lines of its log."""
+    return "cache" if number == CACHE else f"worker {number}"
 
 
 def get(deployment: Deployment, host: Host) -> Manager:

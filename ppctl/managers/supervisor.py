@@ -19,7 +19,7 @@ from typing import Any
 from ppctl.deployment import Deployment
 from ppctl.errors import CommandFailed, PpctlError
 from ppctl.host import Host
-from ppctl.managers import Pending, Process, supervisor_machine
+from ppctl.managers import CACHE, Pending, Process, label, supervisor_machine
 from ppctl.managers.follow import follow_files
 from ppctl.managers.supervisor_rpc import (
     ALREADY_STARTED,
@@ -135,7 +135,7 @@ class Supervisor:
         if self.group in changed or self.group in added:
             with ignoring(BAD_NAME):
                 rpc.addProcessGroup(self.group)
-        self.start_all()
+        self._start_workers()
 
     def unload(self) -> None:
         if not self.deployment.is_system:
@@ -146,6 +146,7 @@ class Supervisor:
         if not self.deployment.is_system:
             self._shutdown()
             return
+        self.unload_cache()
         self._remove_group(self._rpc())
 
     def forget(self) -> None:
@@ -153,7 +154,7 @@ class Supervisor:
             reread(self._rpc())
 
     def _remove_group(self, rpc: Any) -> None:
-        self.stop_all()
+        self._stop_workers()
         with ignoring(BAD_NAME):
             rpc.removeProcessGroup(self.group)
 
@@ -202,8 +203,8 @@ class Supervisor:
     def _shutdown(self) -> None:
         rpc = self._rpc()
         pid = int(rpc.getPID())
-        self.stop_all()
-        rpc.shutdown()
+        self._stop_workers()
+        rpc.shutdown()  # which stops the cache program, too
         self._wait(
             lambda: not _is_alive(pid), f"supervisord (pid {pid}) does not end", timeout=SHUTDOWN_TIMEOUT
         )
@@ -264,11 +265,23 @@ class Supervisor:
         if not self._is_up():
             self.load(Pending("start supervisord"))
             return
+        self._start_workers()
+        if self.deployment.cache:
+            with ignoring(ALREADY_STARTED, SPAWN_ERROR, BAD_NAME):
+                self._rpc().startProcess(self._cache_process, False)
+
+    def _start_workers(self) -> None:
         for process in self.processes():
             if not process.is_up:
                 self.start(process.number)
 
     def stop_all(self) -> None:
+        self._stop_workers()
+        if self.deployment.cache and self._is_up():
+            with ignoring(NOT_RUNNING, BAD_NAME):
+                self._rpc().stopProcess(self._cache_process, True)
+
+    def _stop_workers(self) -> None:
         if not self._is_up():
             return
         asked = time.time()
@@ -295,13 +308,51 @@ class Supervisor:
                 raise PpctlError(f"worker {stopping[0].number} of index {self.group} does not end")
             time.sleep(0.03)
 
+    # -- the cache program ---------------------------------------------------------------------------
+
+    @property
+    def _cache_process(self) -> str:
+        return f"{self.deployment.cache_name}:{self.deployment.cache_name}"
+
+    def cache(self) -> Process | None:
+        try:
+            found = self._rpc().getAllProcessInfo()
+        except Silent:
+            return None
+        mine = [info for info in found if info["group"] == self.deployment.cache_name]
+        return _described(CACHE, mine[0]) if mine else None
+
+    def load_cache(self) -> None:
+        rpc, name = self._rpc(), self.deployment.cache_name
+        added, changed, _ = self._reread(rpc)
+        self.unload_cache(forget=name in changed)
+        if name in changed or name in added:
+            with ignoring(BAD_NAME):
+                rpc.addProcessGroup(name)
+        with ignoring(ALREADY_STARTED, SPAWN_ERROR):
+            rpc.startProcess(self._cache_process, False)
+
+    def unload_cache(self, *, forget: bool = True) -> None:
+        if not self._is_up():
+            return
+        with ignoring(NOT_RUNNING, BAD_NAME):
+            self._rpc().stopProcess(self._cache_process, True)
+        if forget:
+            with ignoring(BAD_NAME):
+                self._rpc().removeProcessGroup(self.deployment.cache_name)
+
+    # -- logs ------------------------------------------------------------------------------------------
+
     def log(self, number: int, lines: int) -> str:
-        content = self.host.read(self.layout.worker_log(number)) or b""
+        content = self.host.read(self._log_of(number)) or b""
         return "\n".join(content.decode("utf-8", "replace").splitlines()[-lines:] if lines else [])
 
     def follow(self, numbers: list[int], lines: int) -> contextlib.AbstractContextManager[Iterator[str]]:
-        files = {f"worker {number}": self.layout.worker_log(number) for number in numbers}
+        files = {label(number): self._log_of(number) for number in numbers}
         return contextlib.closing(follow_files(files, lines))
+
+    def _log_of(self, number: int) -> Path:
+        return self.layout.cache_log if number == CACHE else self.layout.worker_log(number)
 
     def _process_name(self, number: int) -> str:
         return f"{self.group}:worker-{number}"
@@ -332,7 +383,10 @@ class Supervisor:
 
 
 def _process(info: dict[str, Any]) -> Process:
-    number = int(str(info["name"]).rpartition("-")[2])
+    return _described(int(str(info["name"]).rpartition("-")[2]), info)
+
+
+def _described(number: int, info: dict[str, Any]) -> Process:
     state = STATES.get(str(info["statename"]), "failed")
     return Process(number, state, int(info["pid"]), float(info["start"]), str(info["spawnerr"]))
 

@@ -18,7 +18,7 @@ from ppctl import xdg
 from ppctl.deployment import Deployment
 from ppctl.errors import CommandFailed, PpctlError
 from ppctl.host import Completed, Host
-from ppctl.managers import Pending, Process
+from ppctl.managers import CACHE, Pending, Process
 from ppctl.workers import Report
 
 STATES = {
@@ -78,7 +78,9 @@ class Systemd:
         return f"{self.deployment.unit_name}.service"
 
     def worker_unit(self, number: int) -> str:
-        """Return the unit of worker `number`."""
+        """Return the unit of worker `number`; CACHE: that of the cache program."""
+        if number == CACHE:
+            return self.deployment.cache_unit
         return f"{self.deployment.unit_name}@{number}.service"
 
     # -- what the manager has yet to do ------------------------------------------------------------
@@ -141,6 +143,7 @@ class Systemd:
     def unload(self) -> None:
         self.stop_all()
         units = [self.socket_unit, self.service_unit, *(self.worker_unit(n) for n in self.deployment.numbers)]
+        units += [self.deployment.cache_unit] if self.deployment.cache else []
         self._systemctl("reset-failed", *units, check=False)
 
     def forget(self) -> None:
@@ -168,6 +171,7 @@ class Systemd:
 
     def start_all(self) -> None:
         workers = [self.worker_unit(number) for number in self.deployment.numbers]
+        workers += [self.deployment.cache_unit] if self.deployment.cache else []
         self._systemctl("start", self.socket_unit, self.service_unit)
         self._systemctl("start", "--no-block", *workers)
 
@@ -176,11 +180,27 @@ class Systemd:
         loaded = [u for u in (self.socket_unit, self.service_unit) if self._is_loaded(u)]
         surplus = self._surplus()
         workers = [self.worker_unit(n) for n in self.deployment.numbers] if loaded else []
+        if self.deployment.cache and self._is_loaded(self.deployment.cache_unit):
+            surplus.append(self.deployment.cache_unit)
         if loaded or surplus:
             self._systemctl("stop", *loaded, *workers, *surplus)
 
     def _is_loaded(self, unit: str) -> bool:
         return self._show(unit).get("LoadState") == "loaded"
+
+    # -- the cache program ---------------------------------------------------------------------------
+
+    def cache(self) -> Process | None:
+        return self._process(CACHE) if self._is_loaded(self.deployment.cache_unit) else None
+
+    def load_cache(self) -> None:
+        self._systemctl("daemon-reload")
+        self._systemctl("restart", self.deployment.cache_unit)
+
+    def unload_cache(self) -> None:
+        if self._is_loaded(self.deployment.cache_unit):
+            self._systemctl("stop", self.deployment.cache_unit)
+            self._systemctl("reset-failed", self.deployment.cache_unit, check=False)
 
     # -- logs ------------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from ppctl.managers import Pending, Process
 from ppctl.output import Output
 from ppctl.server.known import serialise
 from ppctl.settings import ManagerName
-from ppctl.workers import Report
+from ppctl.workers import CacheReport, Report
 from tests.fake_host import FakeHost, Run
 
 NOW = 1_764_000_000.0
@@ -46,6 +46,9 @@ class FakeManager:
     def holds_socket(self) -> bool:
         return self.has_socket
 
+    def cache(self) -> Process | None:
+        return Process(0, "running", 99, NOW)
+
     def processes(self) -> list[Process]:
         if self.error:
             raise self.error
@@ -58,12 +61,16 @@ class FakeProbe:
 
     reports: dict[Path, Report] = field(default_factory=dict)
     wrong: dict[Path, str] = field(default_factory=dict)
+    cached: CacheReport | None = None
 
     def report(self, path: Path) -> Report | None:
         return self.reports.get(path)
 
     def serves(self, path: Path, prefix: str) -> str:
         return self.wrong.get(path, "")
+
+    def cache(self, path: Path) -> CacheReport | None:
+        return self.cached
 
 
 @dataclass
@@ -76,6 +83,7 @@ class Example:
     probe: FakeProbe = field(default_factory=FakeProbe)
     answers: Callable[[str, int, str], str] = lambda *_: ""
     release: str = ""
+    elsewhere: frozenset[str] | None = None
 
     @property
     def layout(self) -> Layout:
@@ -88,8 +96,9 @@ class Example:
             manager=lambda _deployment, _host: self.manager,  # type: ignore[arg-type,return-value]
             probe=self.probe,
             answers=self.answers,
+            names_at=lambda _url, _login: self.elsewhere or frozenset(),
         )
-        return Subject(self.index, machine, NOW)
+        return Subject(self.index, machine, NOW, ask_upstream=self.elsewhere is not None)
 
     def change(self, **values: Any) -> None:
         """Change settings, as an operator does who then forgets `ppctl up`."""

@@ -12,11 +12,13 @@ import pytest
 
 from ppctl import checks
 from ppctl.checks.base import Check, Finding, Severity, Subject
+from ppctl.deployment import read_manifest
 from ppctl.errors import PpctlError
 from ppctl.host import Completed, FileSystem
 from ppctl.managers import Pending, Process
 from ppctl.server import permissions
 from ppctl.server.permissions import Permissions, Rights, Token
+from ppctl.workers import CacheReport
 from tests.checks.examples import NOW, OWN_PACKAGES, STRONG, USER_HOME, Example, healthy, under_systemd
 
 SYSTEM = True
@@ -157,6 +159,26 @@ def _systemd(**properties: str) -> Callable[[Example], object]:
     return make
 
 
+def _taken(*names: str, **values: object) -> Callable[[Example], object]:
+    def breaks(e: Example) -> None:
+        e.change(**values)
+        e.elsewhere = frozenset({*names, "numpy"})
+
+    return breaks
+
+
+def _cached(problem: str | None) -> Callable[[Example], object]:
+    def breaks(e: Example) -> None:
+        manifest = read_manifest(e.host, e.layout)
+        (running,) = manifest.deployments
+        cached = replace(manifest, deployments=(replace(running, cache=True),))
+        e.host.write(e.layout.manifest, cached.to_bytes(e.layout.home), mode=0o640)
+        if problem is not None:
+            e.probe.cached = CacheReport(9, "g", "r", NOW, 0, 1, "http://h/", problem)
+
+    return breaks
+
+
 def _settings(**values: object) -> Callable[[Example], object]:
     return lambda e: e.change(**values)
 
@@ -236,6 +258,12 @@ CASES = [
     Case("upstream", _settings(upstream="redirect"), W, "dependency confusion", "`private: [corp-*]`"),
     Case("names", lambda e: e.host.remove(e.layout.names), P, "ever here is gone", "from a backup, or move"),
     Case("names", _put("packages/.ppctl-names", "x"), P, ".ppctl-names: broken: not a file", "ppctl restart"),
+    Case(
+        "elsewhere", _taken("foo"), W, "foo is here and at https://pypi.org/simple/", "ask this index alone"
+    ),
+    Case("elsewhere", _taken("corp-x", private=["Corp.*"]), W, "corp-x is private", "do not use the name"),
+    Case("cache", _cached(None), P, "cache.sock: it does not answer", "ppctl logs"),
+    Case("cache", _cached("h answers 500"), W, "upstream_url: the other index: h answers 500", ""),
     Case("links", _link("releases/current", "gone"), P, "releases/current: dangling link: gone", UP),
     Case("links", lambda e: e.host.remove(e.layout.run_script), P, "run-pypi.sh: is gone", UP),
     Case(

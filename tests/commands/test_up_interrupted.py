@@ -21,6 +21,7 @@ def with_dead_worker() -> World:
     return world
 
 
+CACHE: dict[str, object] = {"upstream": "cache"}
 SITUATIONS: dict[str, Callable[[], World]] = {
     "the first up": lambda: configure(World()),
     "the first up without ppctl.yml": World,
@@ -42,6 +43,10 @@ SITUATIONS: dict[str, Callable[[], World]] = {
     "everything at once": lambda: changed(
         {}, {"name": "other", "manager": "systemd", "port": 4000, "workers": 3, "threads": 2, "login": []}
     ),
+    "a cache": lambda: changed({}, CACHE),
+    "another limit of the cache": lambda: changed(CACHE, {**CACHE, "cache": {"max_size": "1MB"}}),
+    "no cache any more": lambda: changed(CACHE, {"threads": 3}),
+    "no cache any more, and systemd": lambda: changed(CACHE, {"manager": "systemd"}),
     "a dead worker": with_dead_worker,
 }
 

@@ -81,7 +81,7 @@ def test_status(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     assert code == 0
     assert set(result) == {
         *("health", "name", "home", "url", "manager", "mode", "answers", "problem", "workers"),
-        *("packages", "users", "disk_free"),
+        *("packages", "users", "disk_free", "cache"),
     }
     assert (result["health"], result["answers"], result["problem"]) == ("healthy", True, "")
     assert set(result["workers"][0]) == {

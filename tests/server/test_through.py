@@ -1,4 +1,4 @@
-"""Workers with a cache program beside them: what clients of another index's projects get, whatever happens."""
+"""Workers with a cache program beside them: what clients get of another index, whatever happens."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_the_other_index_is_away(world: World) -> None:
 
 
 def test_the_cache_program_is_away(world: World) -> None:
-    home, cache, index = world
+    home, cache, _ = world
     where = link(home)
     assert home.get(where).body == CONTENT
     name, content = wheel("mine", "1.0")
@@ -172,7 +172,7 @@ def test_the_cache_program_is_away(world: World) -> None:
     ],
 )
 def test_what_the_other_index_answers(world: World, status: int, answer: int, says: str) -> None:
-    home, cache, index = world
+    home, _, index = world
     index.status = status
     found = page(home)
     assert (found.status, says in found.text) == (answer, True)
