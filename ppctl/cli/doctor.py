@@ -12,7 +12,7 @@ from ppctl.cli.options import Call, command
 def doctor(call: Call, upstream: bool) -> int:
     """Examine the index: what is wrong, where, and the command that mends it. Nothing is changed.
 
-    With --upstream the list of all projects is fetched from `upstream_url` (some ten megabytes from the public
+    With --upstream the list of all projects is fetched from `upstream_url` (ten megabytes from the public
     index) and compared here: no name of yours is told.
 
     Exit code 0: no problem (there may be warnings, and checks that could not be made). 1: a problem.

@@ -324,7 +324,7 @@ class Supervisor:
 
     def load_cache(self) -> None:
         rpc, name = self._rpc(), self.deployment.cache_name
-        added, changed, _ = self._reread(rpc)
+        added, changed, _ = reread(rpc)
         self.unload_cache(forget=name in changed)
         if name in changed or name in added:
             with ignoring(BAD_NAME):

@@ -52,7 +52,7 @@ class Page:
     def unpacked_later(cls, gzipped: bytes) -> Page:
         """Return a page that was rendered and compressed by somebody else."""
         page = cls.__new__(cls)
-        page.change = page.seen = page._content = None
+        page.change = page.seen = page.seen_at_once = page._content = None
         page.gzipped = gzipped
         page._digest = hashlib.sha256(gzipped).hexdigest()[:32]
         return page
