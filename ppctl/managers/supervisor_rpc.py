@@ -11,7 +11,7 @@ from typing import Any
 from xml.parsers.expat import ExpatError
 
 from ppctl.errors import PpctlError
-from ppctl.workers import UnixConnection
+from ppctl.server.unix import UnixConnection
 
 # supervisor.xmlrpc.Faults
 SHUTDOWN_STATE, BAD_NAME, SPAWN_ERROR, ALREADY_STARTED, NOT_RUNNING, CANT_REREAD = 6, 10, 50, 60, 70, 92
