@@ -18,7 +18,7 @@ HOSTS = CHECKOUT / "molecule" / "hosts" / "hosts.py"
 RUN = f"t{os.getpid()}"
 
 # What a release holds, in the very versions that it asks for: newer ones may have come out since.
-LOCK = CHECKOUT / "ppctl" / "server" / "requirements.lock"
+LOCK = CHECKOUT / "ppctl" / "server" / "requirements-cache.lock"
 
 
 class HostError(AssertionError):

@@ -34,6 +34,7 @@ def test_the_own_wheel_has_all_that_ppctl_is_made_of(tmp_path: Path) -> None:
         "ppctl/__main__.py",
         "ppctl/templates/run-pypi.sh.j2",
         "ppctl/server/requirements.lock",
+        "ppctl/server/requirements-cache.lock",
         "ppctl/ansible/playbooks/site.yml",
         "ppctl/ansible/collections/ansible_collections/ppctl/fleet/plugins/modules/ppctl_index.py",
     ):

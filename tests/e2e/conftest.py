@@ -25,7 +25,7 @@ def boot_ppctl_host(boot_host: BootHost, ppctl_wheel: Path) -> BootPpctlHost:
 
     def boot(name: str, suite: str = "bookworm") -> TestHost:
         # The lock file's own versions, or the release's hashes would not match.
-        files = [CHECKOUT / "pyproject.toml", CHECKOUT / "ppctl/server/requirements.lock"]
+        files = [CHECKOUT / "pyproject.toml", hosts.LOCK]
         host = boot_host(name, suite=suite, wheels=hosts.wheelhouse(suite=suite, files=files))
         hosts.install_ppctl(host, ppctl_wheel)
         return host

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Iterator
 
@@ -12,6 +13,8 @@ from tests.e2e.conftest import BootPpctlHost
 from tests.e2e.sites import Site
 from tests.e2e.story import Story
 from tests.hosts import TestHost
+from tests.server.archives import wheel
+from tests.server.patience import within
 
 pytestmark = pytest.mark.hosts
 
@@ -145,4 +148,60 @@ class TestSystemMode:
         host.reboot()
         site.wait_until_healthy()
         assert site.get("/simple/") == 200
+        assert "nothing to change" in site.ppctl("up").stdout
+
+
+class TestCache:
+    """`upstream: cache`, in front of an index on the host itself."""
+
+    UPSTREAM = "/srv/upstream"
+    NAME, CONTENT = wheel("public", "1.0")
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def site(cls, host: TestHost) -> Site:
+        host.run("mkdir", "-p", f"{cls.UPSTREAM}/simple/public")
+        host.put(cls.CONTENT, f"{cls.UPSTREAM}/{cls.NAME}")
+        digest = hashlib.sha256(cls.CONTENT).hexdigest()
+        page = f'<!DOCTYPE html><a href="../../{cls.NAME}#sha256={digest}">{cls.NAME}</a>'
+        host.put(page.encode(), f"{cls.UPSTREAM}/simple/public/index.html")
+        serve = ("python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", cls.UPSTREAM, "8000")
+        host.run("systemd-run", "--unit=upstream", *serve)
+        return of_the_machine(host)
+
+    @pytest.mark.parametrize("manager", ["supervisor", "systemd"])
+    def test_it_runs_as_the_account_beside_the_workers(
+        self, host: TestHost, site: Site, manager: str
+    ) -> None:
+        cached = {"upstream": "cache", "upstream_url": "http://127.0.0.1:8000/simple/", "login": []}
+        site.set(port=3141, **{**SETTINGS, **cached, "manager": manager})
+        site.ppctl("up")
+        assert "nothing to change" in site.ppctl("up").stdout
+        digest = hashlib.sha256(self.CONTENT).hexdigest()
+        for _ in range(2):
+            assert site.get("/simple/public/") == 200
+            assert site.get(f"/upstream/public/{digest}/{self.NAME}") == 200
+        status = site.report("status")
+        assert status["health"] == "healthy" and status["cache"]["bytes"] >= len(self.CONTENT)
+        user = host.run("ps", "-o", "user=", "-p", str(status["cache"]["pid"])).stdout.strip()
+        assert user == "pypi"
+        host.run("kill", "-9", str(status["cache"]["pid"]))
+        assert within(5, lambda: site.ppctl("status", check=False).returncode == 0)
+        assert "fetching from" in "\n".join(site.report("logs")["cache"])
+        site.ppctl("stop")
+        site.ppctl("start")
+        files = host.run("find", "/etc/systemd/system", "/etc/supervisor", "-name", "*_cache*").stdout.split()
+        if manager == "systemd":
+            assert files == ["/etc/systemd/system/ppctl-pypi_cache.service"]
+            host.run("systemd-analyze", "security", "--threshold=29", "ppctl-pypi_cache.service")
+        else:
+            assert files == ["/etc/supervisor/conf.d/ppctl-pypi_cache.conf"]
+
+    def test_without_it_nothing_is_left(self, host: TestHost, site: Site) -> None:
+        site.set(port=3141, **{**SETTINGS, "manager": "systemd"})
+        site.ppctl("up")
+        found = host.run("find", "/etc/systemd/system", "/etc/supervisor", HOME, "-name", "*cache*").stdout
+        assert [path for path in found.split() if "/releases/" not in path] == []
+        assert "cache" not in host.run("systemctl", "list-units", "--all", "--plain", "ppctl-*").stdout
+        assert host.run("pgrep", "-f", "ppctl.server.cache", check=False).stdout == ""
         assert "nothing to change" in site.ppctl("up").stdout
