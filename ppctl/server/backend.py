@@ -63,7 +63,8 @@ class FileBackend(Backend):  # type: ignore[misc]
 
     def exists(self, filename: str) -> bool:
         """Return whether there is a file of this name, also in a sub-directory."""
-        return self._catalogue.has_name(filename) or os.path.lexists(self._packages / filename)
+        # One that has just been removed by hand is perhaps still known.
+        return any(os.path.lexists(self._packages / p) for p in (filename, *self._catalogue.paths(filename)))
 
     def digest(self, pkg: PkgFile) -> str | None:
         """Return the hash of a file as links have it; None while it is not known. Never reads the file."""

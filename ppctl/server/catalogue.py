@@ -119,9 +119,9 @@ class Catalogue:
         row = self._one(query, path, wait=wait)
         return File(*row) if row else None
 
-    def has_name(self, name: str) -> bool:
-        """Return whether there is a file of this name, in whatever directory."""
-        return self._one("SELECT 1 FROM files WHERE name = ?", name) is not None
+    def paths(self, name: str) -> list[str]:
+        """Return the paths of the files of this name, in whatever directories."""
+        return [path for (path,) in self._all("SELECT path FROM files WHERE name = ?", name)]
 
     def metadata(self, path: str, *, wait: bool = True) -> bytes | None:
         """Return the metadata of a file, gzipped; None when there is none."""

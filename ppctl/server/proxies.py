@@ -25,6 +25,8 @@ _FORWARDED = (
     "HTTP_X_SCRIPT_NAME",
 )
 
+# Some proxies add the port; an IPv6 address has brackets, then.
+_PORT = re.compile(r"^(?:\[([^\]]*)\](?::\d+)?|([\d.]+):\d+)$")
 # uri-host [ ":" port ] (RFC 9110, section 7.2; RFC 3986, section 3.2.2).
 _NAME = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~%!$&'()*+,;=-]*)(?::\d*)?"
 _HOST = re.compile(_NAME)
@@ -50,7 +52,9 @@ class Proxies:
             found = ipaddress.ip_address(address)
         except ValueError:
             return False
-        return any(found in network for network in self._networks)
+        # On a socket for both, IPv4 addresses look like ::ffff:192.0.2.1 (RFC 4291, section 2.5.5.2).
+        mapped = found.ipv4_mapped if found.version == 6 else None
+        return any((mapped or found) in network for network in self._networks)
 
 
 def has_valid_host(environ: Environ) -> bool:
@@ -97,7 +101,7 @@ def _client(said: str, trusted: Proxies) -> str | None:
     client = None
     for part in reversed(said.split(",")):
         try:
-            client = str(ipaddress.ip_address(part.strip()))
+            client = str(ipaddress.ip_address(_PORT.sub(r"\1\2", part.strip())))
         except ValueError:
             break
         if not trusted.is_listed(client):

@@ -284,9 +284,11 @@ class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
     def _make_room(self) -> bool:
         """Close the oldest connection that has sent no request, or is idle. Returns whether there was one."""
         for waiting in (self.pending_conns, self.keepalived_conns):
-            if waiting:
-                self._unwatch_and_forget(waiting.popleft())
-                return True
+            for conn in waiting:
+                if isinstance(conn.client, tuple):  # not the manager's
+                    waiting.remove(conn)
+                    self._unwatch_and_forget(conn)
+                    return True
         return False
 
     def _close_gently(self, conn: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import sqlite3
@@ -72,6 +73,19 @@ def test_a_file_is_not_replaced_unless_told_to(tmp_path: Path, links: None) -> N
     make(tmp_path, overwrite=True).add_package(NAME, io.BytesIO(b"new"))
     assert (tmp_path / NAME).read_bytes() == b"new"
     assert os.listdir(tmp_path) == [NAME]
+
+
+def test_a_name_is_free_as_soon_as_its_file_has_gone(tmp_path: Path) -> None:
+    """Also before anybody has noticed that it was removed by hand."""
+    made = make(tmp_path)
+    made.add_package(NAME, io.BytesIO(b"old"))
+    assert made.exists(NAME)
+    (tmp_path / NAME).unlink()
+    assert not made.exists(NAME)
+    made.add_package(NAME, io.BytesIO(b"new"))
+    assert [package.digest for package in made.find_project_packages("foo")] == [
+        f"sha256={hashlib.sha256(b'new').hexdigest()}"
+    ]
 
 
 @pytest.mark.parametrize("overwrite", [True, False])

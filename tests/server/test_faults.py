@@ -95,8 +95,19 @@ def test_a_catalogue_that_is_harmed_is_made_anew(home: Home, harm: Callable[[Pat
     assert "Traceback" not in log(home)
 
 
-def test_a_catalogue_that_somebody_keeps_locked(home: Home) -> None:
+@pytest.fixture
+def hasty() -> Iterator[Home]:
+    """The same, but the workers wait for a second only."""
+    with new_home(changes="from ppctl.server import store; store.BUSY_SECONDS = 1.0") as home:
+        fill(home)
+        home.start(1)
+        home.start(2)
+        yield home
+
+
+def test_a_catalogue_that_somebody_keeps_locked(hasty: Home) -> None:
     """Reads go on; an upload is told to come again, and leaves nothing."""
+    home = hasty
     with contextlib.closing(sqlite3.connect(catalogue(home), isolation_level=None)) as stuck:
         stuck.execute("BEGIN IMMEDIATE")
         assert links(home, "foo") == [COUNT, COUNT]
