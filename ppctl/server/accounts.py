@@ -51,12 +51,8 @@ class Accounts:
         """
         if user == TOKEN_USER:
             identity = self._by_token(password, wait=wait)
-            if identity is None and not wait:
-                raise MustWait
             if identity is None:
-                # There is nothing to guess in a token; but nobody is to flood the log.
-                self._users.attempts.begin(TOKEN_USER, origin.address)
-                self._users.refused.note(TOKEN_USER, origin.address, "unknown, revoked or expired token")
+                self._users.refuse_token(password, origin, wait=wait)
             return identity
         if not self._users.check(user, password, origin, wait=wait):
             return None

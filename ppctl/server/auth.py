@@ -18,6 +18,7 @@ from ppctl.server.answers import MustWait
 from ppctl.server.attempts import Attempts
 from ppctl.server.followed import Followed
 from ppctl.server.hashing import Aside, Hasher, Share
+from ppctl.server.permissions import TOKEN_USER
 from ppctl.server.refused import RefusedLogins
 from ppctl.server.remembered import Logins
 
@@ -78,6 +79,20 @@ class Users:
         """Return whether there is such a user, and not disabled."""
         line = self._file.get(wait=wait).entries.get(user)
         return line is not None and not line.disabled
+
+    def refuse_token(self, secret: str, origin: Origin, *, wait: bool) -> None:
+        """Note a token that is none. There is nothing to guess in it; but nobody is to flood the log.
+
+        Raises TooMany.
+        """
+        key = self.wrong.key(TOKEN_USER, secret, "")
+        if self.wrong.has(key):
+            return
+        if not wait:
+            raise MustWait
+        self.attempts.begin(TOKEN_USER, origin.address)
+        self.wrong.add(key)
+        self.refused.note(TOKEN_USER, origin.address, "unknown, revoked or expired token")
 
     def _decoy(self, user: str, decoys: list[str]) -> str:
         """Return the hash that a login of nobody is compared with: for one name always the same one.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import itertools
 from collections.abc import Iterator
@@ -115,7 +116,14 @@ def login(request: pytest.FixtureRequest) -> frozenset[str]:
 
 @pytest.fixture(scope="module")
 def front(login: frozenset[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    home = tmp_path_factory.mktemp("home")
+    with serving(tmp_path_factory.mktemp("home"), login=login) as made:
+        prepare(made, made.packages)  # type: ignore[attr-defined]
+        yield made
+
+
+@contextlib.contextmanager
+def serving(home: Path, **settings: Any) -> Iterator[Front]:
+    """Give the application of an index with the users above; `packages` is where its files are."""
     names = ("reader", "uploader", "other", "nothing", "ordinary", "admin")
     lines = [f"{name}:{HASH}" for name in names] + [f"disabled:!{HASH}"]
     (home / "htpasswd").write_text("\n".join(lines) + "\n")
@@ -123,12 +131,11 @@ def front(login: frozenset[str], tmp_path_factory: pytest.TempPathFactory) -> It
         (home / name).mkdir()
     (home / "permissions.json").write_bytes(permissions.serialise(granted()))
     config = ServerConfig(
-        home / "packages", home / "htpasswd", home / "permissions.json", home / "run", login=login
+        home / "packages", home / "htpasswd", home / "permissions.json", home / "run", **settings
     )
     made = create_application(config, WorkerInfo())
     made.packages = home / "packages"  # type: ignore[attr-defined]
     made.start()
-    prepare(made, home / "packages")
     yield made
     made.stop()
 
@@ -160,9 +167,15 @@ ADDRESSES = (f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}" for number 
 
 
 def ask(
-    front: Front, method: str, path: str, header: str | None, body: bytes = b"", content_type: str = ""
+    front: Front,
+    method: str,
+    path: str,
+    header: str | None,
+    body: bytes = b"",
+    content_type: str = "",
+    **more: str,
 ) -> tuple[int, dict[str, str], bytes]:
-    """Return status, headers and content of an answer."""
+    """Return status, headers and content of an answer. `more` goes into the request's environment."""
     path, _, query = path.partition("?")
     environ: dict[str, Any] = {
         "REQUEST_METHOD": method,
@@ -179,6 +192,7 @@ def ask(
         "CONTENT_LENGTH": str(len(body)),
         "CONTENT_TYPE": content_type,
         **({"HTTP_AUTHORIZATION": header} if header is not None else {}),
+        **more,
     }
     said: list[Any] = []
     content = front(environ, lambda status, headers, exc_info=None: said.extend((status, headers)))

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ppctl.server import htpasswd, permissions
 from ppctl.server.accounts import Accounts, last_use
+from ppctl.server.attempts import TooMany
 from ppctl.server.auth import Users
 from ppctl.server.permissions import TOKEN_USER, Identity, Permissions, Rights, Token
 
@@ -207,6 +208,17 @@ def test_tokens(site: Site) -> None:
     ):
         assert site.accounts.identify(TOKEN_USER, wrong) is None
     assert site.accounts.identify("ann", SECRET) is None
+
+
+def test_the_same_wrong_token_again_is_only_refused(site: Site) -> None:
+    for _ in range(100):
+        assert site.accounts.identify(TOKEN_USER, SECRET) is None
+    site.put({}, TOKEN)
+    assert site.accounts.identify(TOKEN_USER, SECRET)
+    with pytest.raises(TooMany):
+        for _ in range(100):
+            site.accounts.identify(TOKEN_USER, permissions.new_secret())
+    assert site.accounts.identify(TOKEN_USER, SECRET)  # a right one is never held up
 
 
 def test_a_token_ends_with_its_user(site: Site) -> None:
