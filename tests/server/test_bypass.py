@@ -190,7 +190,7 @@ def test_what_counts_is_the_name_of_the_file(front: Front, name: str, file: str)
     assert not list(packages.rglob("*2.0*"))
 
 
-@pytest.mark.parametrize("name", ["corp-secret", "Corp_Secret", "corp.secret", "CORP-SECRET"])
+@pytest.mark.parametrize("name", ["corp_secret", "corp-secret", "Corp_Secret", "corp.secret", "CORP-SECRET"])
 def test_others_files_are_not_removed_by_another_spelling(front: Front, name: str) -> None:
     form = upload_form("x", b"", action="remove_pkg", name=name, version="1.0")
     for who in (UPLOADER, basic(TOKEN_USER, SECRETS["upload"]), basic("reader", "secret"), None):

@@ -95,7 +95,7 @@ def test_a_token_to_upload_neither_reads_nor_removes(home: Home, tmp_path: Path)
     put(home, TOKEN)
     assert each_worker(home, **BEARER) == {403}
     assert home.upload(*wheel("team_lib", "1.0"), login=LOGIN).status == 200
-    content_type, body = upload_form("x", b"", action="remove_pkg", name="team-lib", version="1.0")
+    content_type, body = upload_form("x", b"", action="remove_pkg", name="team_lib", version="1.0")
     removed = home.request("POST", "/", body, {"Content-Type": content_type}, login=LOGIN)
     assert removed.status == 403
     put(home, replace(TOKEN, rights=Rights(read=True)))
