@@ -1,6 +1,6 @@
 """`python -m benchmarks [NAME...]`: run the benchmarks, print their tables, write docs/benchmarks/NAME.md.
 
-`python -m benchmarks server --help` says how to measure a part of the server.
+`python -m benchmarks server --help`, and `fleet --help`, say how to measure a part of it.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ import argparse
 import importlib
 import sys
 
-NAMES = ("operating", "restart", "server")
+NAMES = ("fleet", "operating", "restart", "server")
+WITH_OPTIONS = ("fleet", "server")
 
 
 def main() -> None:
     """Run the benchmarks that were asked for; without a name all of them."""
-    if sys.argv[1:2] == ["server"] and len(sys.argv) > 2 and sys.argv[2] not in NAMES:
-        importlib.import_module("benchmarks.server").main(sys.argv[2:])
+    name, *rest = sys.argv[1:] or [""]
+    if name in WITH_OPTIONS and rest and rest[0] not in NAMES:
+        importlib.import_module(f"benchmarks.{name}").main(rest)
         return
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of: {', '.join(NAMES)}")

@@ -7,11 +7,12 @@ import contextlib
 import hashlib
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ppctl.workers import wait_for_port
+from ppctl.workers import answers_at
 from tests.conftest import end_index, pick_port
 from tests.e2e.load import Login
 from tests.e2e.sites import CHECKOUT
@@ -51,8 +52,11 @@ class Stock:
     def start(self) -> None:
         """Start supervisord, and wait until the server answers."""
         self._supervisor("supervisord")
-        if not wait_for_port("127.0.0.1", self.port, 30):
-            raise RuntimeError((self.folder / "pypi.log").read_text())
+        deadline = time.monotonic() + 30
+        while answers_at("127.0.0.1", self.port, "/"):
+            if time.monotonic() > deadline:
+                raise RuntimeError((self.folder / "pypi.log").read_text())
+            time.sleep(0.05)
 
     def _supervisor(self, program: str, *arguments: str) -> None:
         argv = [sys.executable, "-m", f"supervisor.{program}", "-c", str(self.folder / "supervisord.conf")]
