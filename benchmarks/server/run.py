@@ -42,14 +42,14 @@ def main(
     try:
         print(f"making {max(counts):,} packages", flush=True)
         packages.make(work / "whole", max(counts))
-        for count in counts:
+        for number, count in enumerate(counts, 1):
             with _trees(work, count) as tree:
                 _measure(results, count, tree, seconds, only)
+            if write:  # also when the rest is interrupted
+                page.write(results, counts[:number])
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    if write:
-        page.write(results, counts)
-    else:
+    if not write:
         print(page.text(results, counts), markdown(page.COLUMNS, page.rows(results, counts)), sep="\n")
 
 

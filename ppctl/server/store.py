@@ -30,6 +30,7 @@ HASH_SECONDS = 0.5
 """So long is spent on hashes before a new catalogue is used; the others follow."""
 
 _SMALL = 8 << 20
+_CACHE_KB = 512
 
 _SCHEMA = """
 CREATE TABLE files (
@@ -97,6 +98,8 @@ def connect(path: Path) -> sqlite3.Connection:
     )
     # After a power cut the last changes may be missing; they are found again.
     found.execute("PRAGMA synchronous = NORMAL")
+    # The kernel has the file in memory, once for all workers.
+    found.execute(f"PRAGMA cache_size = -{_CACHE_KB}")
     return found
 
 
