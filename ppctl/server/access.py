@@ -16,6 +16,7 @@ from ppctl.server.attempts import TooMany
 from ppctl.server.auth import Origin
 from ppctl.server.hashing import Busy
 from ppctl.server.permissions import TOKEN_USER, Identity
+from ppctl.server.remembered import Allowed
 
 CHALLENGE = ("WWW-Authenticate", 'Basic realm="pypi"')
 IDENTITY = "ppctl.identity"
@@ -39,6 +40,7 @@ class Access:
     def __init__(self, login: Collection[str], accounts: Accounts) -> None:
         self._login = frozenset(login)
         self._accounts = accounts
+        self._allowed = Allowed()
 
     def is_public(self, action: str) -> bool:
         """Return whether everybody may do it."""
@@ -51,7 +53,12 @@ class Access:
         """
         if action not in self._login:
             return None
-        login = parse_auth(environ.get("HTTP_AUTHORIZATION", ""))
+        said = environ.get("HTTP_AUTHORIZATION", "")
+        known = None if wait else self._allowed.get(said, action, self._accounts.basis())
+        if known:
+            environ[IDENTITY] = known
+            return None
+        login = parse_auth(said)
         if not login:
             return plain(401, "A login is needed", CHALLENGE)
         user, password = login
@@ -59,6 +66,8 @@ class Access:
             self.authorise(environ, user, password, action, wait=wait)
         except Refusal as e:
             return plain(e.status, str(e), *e.headers)
+        if not wait and user != TOKEN_USER:  # a token expires, and its use is noted
+            self._allowed.add(said, action, environ[IDENTITY])
         return None
 
     def authorise(

@@ -24,6 +24,8 @@ _NOTE_USE_SECONDS = 60.0
 
 _Index = tuple[Permissions, dict[str, Token]]
 
+_NOTHING: _Index = (Permissions(), {})
+
 
 class Accounts:
     """The users, their permissions and their tokens. Safe to use from many threads.
@@ -59,6 +61,13 @@ class Accounts:
         found = self._permissions(wait=wait)
         return Identity(user, found[0].of(user) if found else Rights())
 
+    def basis(self) -> tuple[object, ...]:
+        """Return what decides about users: other objects when a file has changed. For the event loop.
+
+        Raises MustWait.
+        """
+        return self._users.basis(), self._permissions(wait=False)
+
     def _by_token(self, secret: str, *, wait: bool) -> Identity | None:
         found = self._permissions(wait=wait)
         # The digest is looked up, not compared: how long that takes says nothing about the token.
@@ -75,7 +84,7 @@ class Accounts:
         try:
             found = self._file.get(wait=wait)
         except FileNotFoundError:
-            return Permissions(), {}
+            return _NOTHING
         except (OSError, ValueError) as e:
             if not self._complained:
                 log.error("nobody may do what needs a login: %s cannot be read: %s", self._file.path, e)

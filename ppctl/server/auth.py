@@ -75,6 +75,10 @@ class Users:
             raise MustWait
         return self._hasher.verify(attempt, origin.aside) if known is None else known
 
+    def basis(self) -> object:
+        """Return what decides about logins: another object when the file has changed. Raises MustWait."""
+        return self._file.get(wait=False)
+
     def is_active(self, user: str, *, wait: bool = True) -> bool:
         """Return whether there is such a user, and not disabled."""
         line = self._file.get(wait=wait).entries.get(user)

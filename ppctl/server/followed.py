@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -27,7 +28,7 @@ class Followed(Generic[T]):
         self._lock = threading.Lock()
         # What it was when it was read, and what it said; None: it may have changed meanwhile.
         self._known: tuple[_FileId, T] | None = None
-        self._id_at_once = Once(self._look)
+        self._id_at_once = Once(self._look_for)
 
     def get(self, *, wait: bool = True) -> T:
         """Return what the file says now. Raises OSError, and ValueError when it makes no sense.
@@ -35,6 +36,8 @@ class Followed(Generic[T]):
         `wait=False` is for the event loop: it raises MustWait when the file has to be read.
         """
         seen = self._look() if wait else self._id_at_once.get()
+        if seen is None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._name)
         known = self._known
         if known is not None and known[0] == seen:
             return known[1]
@@ -44,6 +47,12 @@ class Followed(Generic[T]):
 
     def _look(self) -> _FileId:
         return _file_id(os.stat(self._name))
+
+    def _look_for(self) -> _FileId | None:
+        try:
+            return self._look()
+        except FileNotFoundError:
+            return None
 
     def _read(self) -> T:
         with self._lock, open(self._name, "rb") as file:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import operator
 import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from ppctl.server.permissions import Identity
 
 REMEMBER_SECONDS = 300.0
 REMEMBER_LOGINS = 1024
+
+_ALLOWED_SECONDS = 5.0
+_MOST_ALLOWED = 256
 
 
 class Logins:
@@ -61,3 +67,35 @@ class Logins:
             self._until.move_to_end(key)
             while len(self._until) > self._limit:
                 self._until.popitem(last=False)
+
+
+class Allowed:
+    """Who was allowed what a moment ago, as long as nothing has changed. For one thread.
+
+    `header` is the whole of `Authorization`: it need not be taken apart, the login not be looked up and its
+    rights not be weighed. Kept is a keyed hash.
+    """
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._secret = secrets.token_bytes(32)
+        self._clock = clock
+        self._basis: Sequence[object] = ()
+        self._known: dict[bytes, tuple[float, Identity]] = {}
+
+    def get(self, header: str, action: str, basis: Sequence[object]) -> Identity | None:
+        """Return who is allowed to do it. `basis`: the objects that decide; with other ones nobody is."""
+        is_same = len(basis) == len(self._basis) and all(map(operator.is_, basis, self._basis))
+        if not is_same or len(self._known) > _MOST_ALLOWED:
+            self._basis = basis
+            self._known.clear()
+            return None
+        until, identity = self._known.get(self._key(header, action), (0.0, None))
+        return identity if until > self._clock() else None
+
+    def add(self, header: str, action: str, identity: Identity) -> None:
+        """Allow it, on the basis that was asked about last."""
+        self._known[self._key(header, action)] = self._clock() + _ALLOWED_SECONDS, identity
+
+    def _key(self, header: str, action: str) -> bytes:
+        said = f"{action} {header}".encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(said, key=self._secret, digest_size=16).digest()

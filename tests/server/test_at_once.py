@@ -25,9 +25,10 @@ from gunicorn.http.parser import RequestParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ppctl.server import moment, quick, store
+from ppctl.server import moment, permissions, quick, store
 from ppctl.server.access_log import AccessLog
 from ppctl.server.answers import Answer
+from ppctl.server.remembered import Allowed
 from tests.server.archives import wheel
 from tests.server.patience import within
 from tests.server.worker_process import Home, basic_auth, new_home
@@ -97,13 +98,13 @@ class Client:
 @contextlib.contextmanager
 def busy(home: Home, **more: Any) -> Iterator[None]:
     """Occupy the only thread with an upload that waits for the catalogue."""
-    name = f"busy-{time.monotonic_ns()}.tar.gz"
+    name, content = wheel("busy", f"1.{time.monotonic_ns()}")
     with (
         contextlib.closing(sqlite3.connect(home.path / "run" / CATALOGUE, isolation_level=None)) as other,
         ThreadPoolExecutor(1) as pool,
     ):
         other.execute("BEGIN IMMEDIATE")
-        upload = pool.submit(lambda: home.upload(name, b"x", **more).status)
+        upload = pool.submit(lambda: home.upload(name, content, **more).status)
         try:
             assert within(5, lambda: name in os.listdir(home.packages))
             yield
@@ -222,6 +223,44 @@ def test_only_a_known_login_is_answered_at_once(guarded: Home) -> None:
         assert not is_answered(clients[4], 0.3)
     for client in clients[3:]:
         assert client.answer().startswith(b"HTTP/1.1 401 ")
+
+
+@pytest.mark.e2e
+def test_rights_that_are_taken_away_are_gone_in_the_next_request(guarded: Home) -> None:
+    login = f"Authorization: {basic_auth('a', SECRET)}"
+    client = Client(guarded)
+    for _ in range(3):
+        assert client.ask(PAGE, login).startswith(b"HTTP/1.1 200 ")
+    file = guarded.path / "permissions.json"
+    for read, status in [(False, 403), (True, 200), (False, 403)]:
+        rights = permissions.Rights(read=read)
+        file.with_suffix(".new").write_bytes(permissions.serialise(permissions.Permissions({"a": rights})))
+        file.with_suffix(".new").rename(file)
+        for _ in range(3):
+            assert client.ask(PAGE, login).startswith(b"HTTP/1.1 %d " % status)
+    file.unlink()
+    for _ in range(3):
+        assert client.ask(PAGE, login).startswith(b"HTTP/1.1 200 ")
+
+
+def test_what_was_allowed_is_forgotten_with_any_change_and_soon() -> None:
+    now = [0.0]
+    allowed = Allowed(clock=lambda: now[0])
+    basis, somebody = (object(), object()), permissions.Identity("a")
+    assert allowed.get("Basic x", "list", basis) is None
+    allowed.add("Basic x", "list", somebody)
+    assert allowed.get("Basic x", "list", basis) is somebody
+    assert allowed.get("Basic x", "download", basis) is None
+    assert allowed.get("Basic y", "list", basis) is None
+    now[0] = 6.0
+    assert allowed.get("Basic x", "list", basis) is None
+    allowed.add("Basic x", "list", somebody)
+    assert allowed.get("Basic x", "list", (basis[0], object())) is None
+    assert allowed.get("Basic x", "list", basis) is None
+    for number in range(10_000):
+        allowed.get("", "list", basis)
+        allowed.add(str(number), "list", somebody)
+    assert len(allowed._known) < 1000
 
 
 # --- connections
