@@ -12,9 +12,9 @@ import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ppctl.server import kept, names
 
@@ -24,7 +24,7 @@ LOCK_NAME = "uploads.lock"
 """The lock in `run/` under which files get and lose their names."""
 
 _CONTENT = "content"
-_CHUNK = 1 << 20
+_CHUNK = 1 << 17
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -53,15 +53,21 @@ class Draft:
         """Return what has been written, for reading."""
         return open(self._directory / _CONTENT, "rb")
 
+    def feed(self, hashes: Collection[Any]) -> None:
+        """Give what has been written to objects of hashlib. Raises OSError."""
+        buffer = memoryview(bytearray(_CHUNK))
+        with open(self._directory / _CONTENT, "rb", buffering=0) as file:
+            while count := file.readinto(buffer):
+                for found in hashes:
+                    found.update(buffer[:count])
+
     def cut_last_byte(self) -> None:
         """Take the last byte back. Raises OSError."""
         self.size -= 1
         os.ftruncate(self._descriptor, self.size)
         os.lseek(self._descriptor, self.size, os.SEEK_SET)
         self._hash = hashlib.sha256()
-        with self.open() as file:
-            while chunk := file.read(_CHUNK):
-                self._hash.update(chunk)
+        self.feed([self._hash])
 
     def place(self, name: str, *, overwrite: bool, lock: Path) -> os.stat_result:
         """Give it its name, and its sidecars theirs; they are on the disk then. Returns the file's status.

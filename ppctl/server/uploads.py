@@ -34,13 +34,12 @@ MAX_SIGNATURE = 64 << 10
 MAX_OTHER_BODY = 100 << 10
 """How large the body of a request may be that is no form of parts: so much pypiserver keeps in memory."""
 
-_CHUNK = 1 << 20
 _FORM = "application/x-www-form-urlencoded"
-_DIGESTS: dict[str, Callable[[], Any]] = {
-    "sha256_digest": hashlib.sha256,
+_OTHER_DIGESTS: dict[str, Callable[[], Any]] = {
     "blake2_256_digest": lambda: hashlib.blake2b(digest_size=32),
     "md5_digest": lambda: hashlib.md5(usedforsecurity=False),
 }
+_DIGESTS = ("sha256_digest", *_OTHER_DIGESTS)
 _SIZE_OF = {
     **dict.fromkeys((":action", "name", "version", "filetype", *_DIGESTS), 4096),
     "attestations": attestations.MAX_BYTES,
@@ -206,22 +205,15 @@ class _Upload:
         return kept
 
     def _wrong_digest(self, draft: Draft) -> str | None:
-        for field, new in _DIGESTS.items():
-            said = self.fields.get(field, "").strip().lower()
-            if not said:
-                continue
-            found = draft.sha256 if field == "sha256_digest" else _digest(draft, new())
-            if found != said:
-                return f"{field}: the file that has arrived has {found}, the form says {shown(said)}"
+        said = {field: value for field in _DIGESTS if (value := self.fields.get(field, "").strip().lower())}
+        others = {field: _OTHER_DIGESTS[field]() for field in said if field in _OTHER_DIGESTS}
+        if others:
+            draft.feed(others.values())
+        found = {"sha256_digest": draft.sha256, **{field: made.hexdigest() for field, made in others.items()}}
+        for field, value in said.items():
+            if found[field] != value:
+                return f"{field}: the file that has arrived has {found[field]}, the form says {shown(value)}"
         return None
-
-
-def _digest(draft: Draft, made: Any) -> str:
-    with draft.open() as file:
-        while chunk := file.read(_CHUNK):
-            made.update(chunk)
-    found: str = made.hexdigest()
-    return found
 
 
 def _hand_on(environ: Environ, fields: dict[str, str]) -> None:
