@@ -122,6 +122,42 @@ def test_fields_cannot_break_a_page_or_a_header() -> None:
     assert said.requires_python == '>=3"'
 
 
+tar_names = st.text("abü/ .", min_size=1, max_size=300)
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+@given(
+    st.lists(st.tuples(st.text("abü/ .", min_size=1, max_size=300), st.integers(0, 2000)), max_size=4),
+    st.data(),
+)
+def test_tar_is_read_as_tarfile_reads_it(
+    form: int, files: list[tuple[str, int]], data: st.DataObject
+) -> None:
+    """Long names, times with fractions, links and directories in between."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w", format=form, encoding="utf-8") as archive:
+        for name, size in [*files, ("foo-1.0/PKG-INFO", 50), *files]:
+            member = tarfile.TarInfo(name)
+            member.size, member.mtime = size, data.draw(st.sampled_from([0, 1.5]))
+            try:
+                archive.addfile(member, io.BytesIO(b"x" * size))
+            except ValueError:
+                assert form == tarfile.USTAR_FORMAT  # which has no place for such names
+            link = tarfile.TarInfo(f"{name}.link")
+            link.type, link.linkname = tarfile.SYMTYPE, "b" * 150 if form != tarfile.USTAR_FORMAT else "b"
+            try:
+                archive.addfile(link)
+            except ValueError:
+                assert form == tarfile.USTAR_FORMAT
+    made.seek(0)
+    with tarfile.open(fileobj=made, encoding="utf-8") as archive:
+        expected = [(member.name, member.size) for member in archive if member.isreg()]
+    tar = archives.Tar(io.BytesIO(gzip.compress(made.getvalue(), 1)), "gz")
+    found = [(member.name.rstrip("/"), member.size, tar.read(10)) for member in tar.members()]
+    assert [(name, size) for name, size, _ in found] == [(name.rstrip("/"), size) for name, size in expected]
+    assert all(content == b"x" * min(size, 10) for _, size, content in found)
+
+
 @given(
     st.binary(max_size=2000), st.sampled_from(["foo-1.0-py3-none-any.whl", "foo-1.0.zip", "foo-1.0.tar.gz"])
 )
