@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -33,8 +34,10 @@ class Known:
     def __init__(self, packages: Path, run: Path) -> None:
         self.path = packages / FILE_NAME
         self._lock = run / "names.lock"
-        self._file = Followed(self.path, parse)
-        self._last: frozenset[str] = frozenset()
+        self._file = Followed(self.path, self._parse)
+        self._parsing = threading.Lock()
+        self._content = b""
+        self._last: set[str] = set()
         self._complained = False
 
     def has(self, project: str) -> bool:
@@ -46,8 +49,9 @@ class Known:
 
     def all(self) -> frozenset[str]:
         """Return every name. Raises OSError, and ValueError when the file is broken."""
-        self._last = self._file.get()
-        return self._last
+        found = self._file.get()
+        with self._parsing:
+            return frozenset(found)
 
     def remember(self, projects: Iterable[str]) -> None:
         """Add names, on the disk when this returns. Raises OSError."""
@@ -58,9 +62,12 @@ class Known:
         with kept.alone(self._lock):
             known = self._read()
             if known is None:  # deleted while we run
-                kept.write(self.path, serialise(self._last | wanted))
+                with self._parsing:
+                    wanted |= self._last
+                kept.write(self.path, serialise(wanted))
             elif new := wanted - known:
                 self._append(new)
+                self._read()
 
     def begin(self, projects: Iterable[str]) -> None:
         """Add what is there now, and make the file where there is none. Raises OSError."""
@@ -77,10 +84,10 @@ class Known:
                 kept.write(self.path, serialise(known - {project}))
             return project in known
 
-    def _names(self) -> frozenset[str] | None:
+    def _names(self) -> set[str] | None:
         """Return every name, None when that cannot be told."""
         try:
-            found = self.all()
+            found = self._file.get()
         except (OSError, ValueError) as e:
             if not self._complained:
                 log.error("no name is asked about elsewhere: %s cannot be read: %s", self.path, e)
@@ -89,21 +96,32 @@ class Known:
         self._complained = False
         return found
 
-    def _read(self) -> frozenset[str] | None:
+    def _read(self) -> set[str] | None:
         """Return the names as they are now; none of a broken file, to which names are added all the same."""
         try:
-            return parse(self.path.read_bytes())
+            return self._parse(self.path.read_bytes())
         except FileNotFoundError:
             return None
         except ValueError:
-            return frozenset()
+            return set()
+
+    def _parse(self, content: bytes) -> set[str]:
+        """Return the names in the file; of one that has only grown just the end is parsed."""
+        with self._parsing:
+            if self._content and content.startswith(self._content):
+                self._last |= parse(HEADER + content[len(self._content) :])
+            else:
+                self._last = set(parse(content))
+            self._content = content[: content.rfind(b"\n") + 1]
+            return self._last
 
     def _append(self, names: Iterable[str]) -> None:
         descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
         with open(descriptor, "r+b", buffering=0) as file:
             content = file.readall()
-            if content.startswith(HEADER):
-                file.truncate(content.rfind(b"\n") + 1)  # a name that a power cut has cut short
+            whole = content.rfind(b"\n") + 1
+            if whole != len(content) and content.startswith(HEADER):
+                file.truncate(whole)  # a name that a power cut has cut short
             file.write("".join(f"{name}\n" for name in sorted(names)).encode())
             os.fsync(file.fileno())
 

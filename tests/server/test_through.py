@@ -160,22 +160,20 @@ def test_the_cache_program_is_away(world: World) -> None:
     assert page(home, "scipy").status == 404
 
 
-@pytest.mark.parametrize(
-    ("status", "answer", "says"),
-    [
+def test_what_the_other_index_answers(world: World) -> None:
+    home, _, index = world
+    for status, answer, says in (
         (404, 404, "neither here nor at"),
+        (410, 404, "neither here nor at"),
         (401, 502, "wants a login"),
         (403, 502, "wants a login"),
         (429, 503, "too many requests"),
         (500, 502, "answers 500"),
         (503, 502, "answers 503"),
-    ],
-)
-def test_what_the_other_index_answers(world: World, status: int, answer: int, says: str) -> None:
-    home, _, index = world
-    index.status = status
-    found = page(home)
-    assert (found.status, says in found.text) == (answer, True)
+    ):
+        index.status = status
+        found = page(home, f"project-{status}")
+        assert (found.status, says in found.text) == (answer, True), status
 
 
 def test_a_page_of_nonsense(world: World) -> None:
