@@ -25,6 +25,7 @@ def main() -> None:
     for name in names:
         if name not in NAMES:
             parser.error(f"no such benchmark: {name} (there are: {', '.join(NAMES)})")
+    for name in names:
         importlib.import_module(f"benchmarks.{name}").main()
 
 
