@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -207,3 +208,33 @@ def test_an_upload_that_cannot_be_entered_is_taken_back(
         store.add_package(NAME, io.BytesIO(b"content"))
     assert error.value.errno == errno.ENOSPC
     assert os.listdir(tmp_path) == []
+
+
+def test_two_of_one_name_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the file is the signature that came with it, also when another upload comes between the two."""
+    lock, real = tmp_path.with_name("lock"), drafts._place
+    between, go = threading.Event(), threading.Event()
+
+    def place(made: Path, final: Path) -> None:
+        if made.name == "content" and not between.is_set():
+            between.set()
+            go.wait(10)
+        real(made, final)
+
+    def upload(content: bytes) -> None:
+        with drafts.draft(tmp_path) as draft, contextlib.suppress(FileExistsError):
+            draft.write(content)
+            draft.sidecars[".asc"] = content
+            draft.place(NAME, overwrite=False, lock=lock)
+
+    monkeypatch.setattr(drafts, "_place", place)
+    first, second = (threading.Thread(target=upload, args=(content,)) for content in (b"first", b"second"))
+    first.start()
+    assert between.wait(10)
+    second.start()
+    second.join(0.3)
+    go.set()
+    first.join()
+    second.join()
+    assert (tmp_path / NAME).read_bytes() == (tmp_path / f"{NAME}.asc").read_bytes()
+    assert len(os.listdir(tmp_path)) == 2
