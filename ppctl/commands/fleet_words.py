@@ -7,6 +7,7 @@ from typing import Any
 
 from ppctl.fleet import FAILED, OK, UNREACHABLE, HostResult
 from ppctl.output import counted
+from ppctl.server.permissions import describe, from_data
 
 Result = Mapping[str, Any]
 
@@ -55,8 +56,14 @@ def _status(found: Result) -> str:
 
 
 def _users(found: Result) -> str:
-    names = [user["name"] + (" (disabled)" if user["disabled"] else "") for user in found["users"]]
-    return ", ".join(names) or "no users"
+    return ", ".join(_with_words(user) for user in found["users"]) or "no users"
+
+
+def _with_words(user: Result) -> str:
+    words = ["disabled"] if user["disabled"] else []
+    if user.get("permissions"):
+        words.append(f"may: {describe(from_data(user['permissions']))}")
+    return f"{user['name']} ({'; '.join(words)})" if words else str(user["name"])
 
 
 def lines(name: str, result: HostResult) -> Iterator[str]:

@@ -19,6 +19,7 @@ from ppctl.errors import UsageError
 from ppctl.server.accounts import Accounts
 from ppctl.server.auth import Users
 from ppctl.server.permissions import TOKEN_USER
+from ppctl.server.refused import RefusedLogins
 from tests.cli import ppctl
 
 HASH = "$2y$10$" + "a" * 53
@@ -299,6 +300,19 @@ def test_a_damaged_file_is_told_and_left_alone(home: Path, argv: list[str], cont
     assert ran.code == 1 and "permissions.json: damaged" in ran.err and "backup" in ran.err
     assert (home / "permissions.json").read_text() == content
     assert "new:" not in (home / "htpasswd").read_text()
+
+
+def test_refused_logins_are_shown_apart(home: Path) -> None:
+    (home / "run").mkdir()
+    log = RefusedLogins(home / "run")
+    log.note("ann", "192.0.2.7", "wrong password")
+    log.note(None, "192.0.2.8", "no such user")
+    may("grant", "ann", "read")
+    shown = [line.split("  ", 1)[1] for line in ppctl("audit", "--logins").out.splitlines()]
+    assert shown == ["192.0.2.7  login ann (wrong password)", "192.0.2.8  login ? (no such user)"]
+    assert len(ppctl("audit", "--logins", "--user", "ann", "--json").result["entries"]) == 1
+    assert len(ppctl("audit", "--logins", "-n", "1", "--json").result["entries"]) == 1
+    assert audited() == [("grant", "ann", "read")]
 
 
 # -- at once -------------------------------------------------------------------------------------------

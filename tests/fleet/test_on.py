@@ -297,6 +297,8 @@ def test_users_diff_also_shows_what_they_may_do(ansible: Ansible) -> None:
         ["ann", "web1", "pypi", "bcrypt"],
         ["ann", "web2", "pypi", "bcrypt; may upload team-*"],
     ]
+    ran = ppctl("users", "--on", "all")
+    assert [line[3] for line in table(ran)] == ["ann", "ann (may: upload team-*)"]
 
 
 @pytest.mark.parametrize(
