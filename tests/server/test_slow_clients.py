@@ -149,7 +149,7 @@ def test_who_is_slow_but_moves_is_served(impatient: Home) -> None:
 
 
 def test_idle_connections_make_room() -> None:
-    """Ten may be open at once, and hundreds are, some of them kept alive, none with a request."""
+    """Twenty may be open at once, and hundreds are tried: half sent, or kept alive."""
     with new_home(changes="import ppctl.server.gunicorn_conf as c; c.worker_connections = 20") as home:
         home.start()
         with contextlib.ExitStack() as stack:
@@ -157,6 +157,8 @@ def test_idle_connections_make_room() -> None:
                 data = REQUEST.replace(b"Connection: close\r\n", b"") if number % 2 else b"GET"
                 stack.enter_context(connect(home, data))
             assert home.get("/simple/").status == 200
+            process = home.workers[0].describe()["process"]
+            assert len(os.listdir(f"/proc/{process}/fd")) < 100
         assert home.upload(*wheel("foo", "1.0")).status == 200
 
 
