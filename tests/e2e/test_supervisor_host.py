@@ -203,5 +203,5 @@ class TestCache:
         found = host.run("find", "/etc/systemd/system", "/etc/supervisor", HOME, "-name", "*cache*").stdout
         assert [path for path in found.split() if "/releases/" not in path] == []
         assert "cache" not in host.run("systemctl", "list-units", "--all", "--plain", "ppctl-*").stdout
-        assert host.run("pgrep", "-f", "ppctl.server.cache", check=False).stdout == ""
+        assert host.run("pgrep", "-f", "ppctl[.]server[.]cache", check=False).stdout == ""
         assert "nothing to change" in site.ppctl("up").stdout
