@@ -291,7 +291,8 @@ def test_down_and_destroy(new_home: NewHome, home: Path, free_port: int, run_ppc
     assert refused.returncode == 1 and "nothing was removed" in refused.stderr and answers(free_port)
     done = run_ppctl("destroy", "-C", home, "--yes")
     assert done.stdout == f"destroyed {home}; left there: packages\n"
-    assert list(tree(home)) == [".", "packages", "packages/a-1.0.tar.gz"]
+    left = [".", "packages", "packages/.ppctl-names", "packages/a-1.0.tar.gz"]  # a name stays known
+    assert list(tree(home)) == left
     assert processes_of(home) == []
     assert run_ppctl("destroy", "-C", home, "--yes").returncode == 2
 
