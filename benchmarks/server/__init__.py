@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import shutil
+import sys
 from collections.abc import Sequence
 
 
@@ -15,6 +17,9 @@ def main(arguments: Sequence[str] = ()) -> None:
     parser.add_argument("--only", choices=run.NAMES, nargs="*", help="these servers beside ppctl")
     parser.add_argument("--quick", action="store_true", help="short rounds, for looking at a change")
     wanted = parser.parse_args(arguments)
+    for program in ("wrk", "nginx"):
+        if not shutil.which(program):
+            sys.exit(f"error: {program} is not installed: apt-get install {program}")
     run.main(
         wanted.files or run.COUNTS,
         1 if wanted.quick else 2,

@@ -65,7 +65,9 @@ def ours_with_login(root: Path) -> Iterator[Running]:
 def _ours(name: str, home: Home, root: Path, headers: dict[str, str] | None = None) -> Running:
     home.packages.rmdir()
     home.packages.symlink_to(root)
-    workers = [home.start(number) for number in (1, 2)]
+    workers = [home.start(number, ready=False) for number in (1, 2)]
+    for worker in workers:
+        worker.wait_until_ready(120)
     _wait_for_hashes(home.port, headers or {})
     return Running(
         name,

@@ -18,8 +18,8 @@ from ppctl.server.marks import MarksFile
 from ppctl.server.moment import Once
 from ppctl.server.negotiate import Format
 
-MAX_BYTES = 12 << 20
-"""How much memory the pages of one worker may take."""
+MAX_BYTES = 20 << 20
+"""How much memory the pages of one worker may take: enough for 50,000 files, in both formats."""
 
 # The index page of many projects is large and changes often.
 _FAST_GZIP_FROM = 1 << 18
