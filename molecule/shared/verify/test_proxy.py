@@ -32,6 +32,7 @@ def test_clients_go_through_the_proxy(host: Any, tmp_path: Path) -> None:
             "TWINE_USERNAME": user["name"],
             "TWINE_PASSWORD": PASSWORD,
             "TWINE_CERT": certificate,
+            "REQUESTS_CA_BUNDLE": certificate,  # where it is set, it wins over TWINE_CERT
         }
         run("twine", "upload", "--repository-url", f"{url}/", str(wheel), **login)
         auth = (user["name"], PASSWORD)
