@@ -22,8 +22,17 @@ from ppctl.errors import PpctlError
 COLLECTION = Path(__file__).parent / "ansible"
 OK, FAILED, UNREACHABLE, NOT_BEGUN = "ok", "failed", "unreachable", "not begun"
 INTERRUPTED = "interrupted"
-FORKS = "20"
-"""Hosts at a time. Ansible's own five are made for longer tasks than ours."""
+DEFAULTS = {
+    # Hosts at a time. Ansible's own five are made for longer tasks than ours.
+    "ANSIBLE_FORKS": ("defaults", "forks", "20"),
+    # Ansible's own, and: a host that is gone in the middle is given up after 15 seconds, not never.
+    "ANSIBLE_SSH_ARGS": (
+        "ssh_connection",
+        "ssh_args",
+        "-C -o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=5 -o ServerAliveCountMax=3",
+    ),
+}
+"""What Ansible is told unless the operator's ansible.cfg or environment says so: section, option, value."""
 
 
 @dataclass(frozen=True)
@@ -166,25 +175,29 @@ def _environment() -> dict[str, str]:
         "ANSIBLE_DEPRECATION_WARNINGS": "0",
     }
     ours["ANSIBLE_HOST_PATTERN_MISMATCH"] = "error"  # a name with a typo is no host that is done
-    forks = {} if _has_forks() else {"ANSIBLE_FORKS": FORKS}
-    return {**forks, **os.environ, **ours}
+    theirs = _ansible_cfg()
+    defaults = {
+        name: value
+        for name, (section, option, value) in DEFAULTS.items()
+        if not theirs.has_option(section, option)
+    }
+    return {**defaults, **os.environ, **ours}
 
 
-def _has_forks() -> bool:
-    """Return whether the operator's ansible.cfg, where Ansible would find it, says how many at a time."""
+def _ansible_cfg() -> configparser.RawConfigParser:
+    """Return the operator's ansible.cfg, found where Ansible finds it; empty where there is none."""
+    parser = configparser.RawConfigParser(strict=False)
     paths = [
         os.environ.get("ANSIBLE_CONFIG", ""),
         "ansible.cfg",
         "~/.ansible.cfg",
         "/etc/ansible/ansible.cfg",
     ]
-    for path in (Path(each).expanduser() for each in paths if each):
-        if path.is_file():
-            parser = configparser.RawConfigParser(strict=False)
-            with contextlib.suppress(configparser.Error, OSError, UnicodeDecodeError):
-                parser.read(path, encoding="utf-8")
-            return parser.has_option("defaults", "forks")
-    return False
+    found = next((path for each in paths if each and (path := Path(each).expanduser()).is_file()), None)
+    if found:
+        with contextlib.suppress(configparser.Error, OSError, UnicodeDecodeError):
+            parser.read(found, encoding="utf-8")
+    return parser
 
 
 @contextlib.contextmanager

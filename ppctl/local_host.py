@@ -224,9 +224,10 @@ class LocalHost:
                 if self._announce:
                     self._announce(f"waiting for another ppctl that is at work on this index: {holder}")
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
-            os.ftruncate(descriptor, 0)
             note = {"pid": os.getpid(), "user": self.user(), "purpose": purpose, "since": int(time.time())}
-            os.pwrite(descriptor, json.dumps(note).encode(), 0)
+            with contextlib.suppress(OSError):  # a full disk: what is to be done may be to make room
+                os.ftruncate(descriptor, 0)
+                os.pwrite(descriptor, json.dumps(note).encode(), 0)
             yield
         finally:
             os.close(descriptor)  # releases the lock

@@ -517,6 +517,15 @@ def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
             pass
 
 
+def test_lock_can_be_taken_on_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with LocalHost().lock(tmp_path / "lock", purpose="make room"):
+        pass
+
+
 def test_lock_is_not_a_link_that_somebody_planted(tmp_path: Path) -> None:
     (tmp_path / "victim").write_text("kept")
     (tmp_path / ".lock").symlink_to("victim")

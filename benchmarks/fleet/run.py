@@ -77,7 +77,7 @@ def measure(count: int, folder: Path, wheelhouse: Path) -> Times:
             made[-1].check(machines)
             if made[-1].name == "ppctl":
                 contenders.take_files(machines[0], folder)
-        for what, rounds in (("again", 5 if count < 10 else 2), ("adduser", 3), ("status", 3)):
+        for what, rounds in (("again", 3 if count < 10 else 2), ("adduser", 3), ("status", 3)):
             seconds: dict[str, list[float]] = {each.name: [] for each in made}
             for _ in range(rounds):
                 for each in made:

@@ -259,6 +259,14 @@ def test_status_tells_who_is_not_well(ansible: Ansible) -> None:
     assert ansible.calls[0]["variables"]["ppctl_index"] == "all"
 
 
+def test_twenty_hosts_fit_one_screen(ansible: Ansible) -> None:
+    found = {"health": "healthy", "workers": [{"answers": True}] * 2, "packages": 12345, "users": 67}
+    names = tuple(f"pypi{number}.example.com" for number in range(1, 21))
+    ansible.answer(*(event(name, results=[index(found)]) for name in names), hosts=names)
+    lines = ppctl("status", "--on", "all").out.splitlines()
+    assert len(lines) <= 24 and max(map(len, lines)) <= 100
+
+
 def test_users_diff_shows_only_what_differs(ansible: Ansible) -> None:
     ann = {"name": "ann", "scheme": "bcrypt", "disabled": False}
     bob = {"name": "bob", "scheme": "bcrypt", "disabled": True}
@@ -411,12 +419,17 @@ def test_the_operators_own_ansible_settings_count(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", "/x")
     ppctl("start", "--on", "all")
-    (tmp_path / "ansible.cfg").write_text("[defaults]\nforks = 3\n")
+    (tmp_path / "ansible.cfg").write_text("[defaults]\nforks = 3\n[ssh_connection]\nssh_args = -C\n")
     ppctl("start", "--on", "all")
     monkeypatch.setenv("ANSIBLE_FORKS", "7")
     ppctl("start", "--on", "all")
     environments = [call["environment"] for call in ansible.calls]
     assert [each.get("ANSIBLE_FORKS") for each in environments] == ["20", None, "7"]
+    assert ["ServerAlive" in each.get("ANSIBLE_SSH_ARGS", "") for each in environments] == [
+        True,
+        False,
+        False,
+    ]
     assert {each["ANSIBLE_VAULT_PASSWORD_FILE"] for each in environments} == {"/x"}
 
 
