@@ -107,6 +107,7 @@ def test_from_none_to_cache_and_back_under_load_leaves_nothing(site: Site, index
     site.ppctl("up")
     file, content = wheel("team-thing", "1.0")
     (Path(site.home) / "packages" / file).write_bytes(content)
+    assert within(2, lambda: site.get("/simple/team-thing/") == 200)
     before = sorted(path.name for path in Path(site.home).iterdir())
     processes = len(processes_of(Path(site.home)))
     load = Load(site.address, site.port)
