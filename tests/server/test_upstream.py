@@ -148,6 +148,7 @@ def front_policy(front: Front) -> str:
     return found
 
 
+@pytest.mark.e2e
 def test_a_name_that_was_here_stays_here_for_all_workers_and_restarts() -> None:
     """Also when it came by hand, and when the catalogue is lost."""
     name, content = wheel("Team-Tool", "1.0")
@@ -189,6 +190,7 @@ def _until_gone(workers: list[Any], *projects: str) -> None:
             assert within(1, lambda w=worker, p=project: w.get(f"/simple/{p}/").status == 404)  # type: ignore[misc]
 
 
+@pytest.mark.e2e
 def test_what_is_here_cannot_be_forgotten() -> None:
     name, content = wheel("foo", "1.0")
     with new_home() as home:
