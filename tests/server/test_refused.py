@@ -57,7 +57,10 @@ def test_it_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(note, range(400)))
-    note(400)
+    for number in range(400, 402):  # if the first of these fills the log, the other begins a new one
+        note(number)
+        if (tmp_path / FILE_NAME).exists():
+            break
     assert {path.name for path in tmp_path.iterdir()} == {FILE_NAME, OLD_NAME, "refused-logins.lock"}
     assert 2000 < (tmp_path / OLD_NAME).stat().st_size < 2000 + 16 * 200
     assert (tmp_path / FILE_NAME).stat().st_size < 2000 + 16 * 200
