@@ -105,6 +105,7 @@ def test_a_long_name_in_a_tar_is_bounded() -> None:
     assert found("foo-1.0.tar.gz", content + squeezed.flush()) is None
 
 
+@pytest.mark.e2e
 def test_a_huge_directory_of_a_zip_is_not_read() -> None:
     end = b"PK\x05\x06" + struct.pack("<4H2LH", 0, 0, 65535, 65535, 100 << 20, 0, 0)
     assert found("foo-1.0-py3-none-any.whl", b"x" * 1000 + end) is None

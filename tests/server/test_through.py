@@ -18,6 +18,8 @@ from tests.server.patience import within
 from tests.server.stand_in import JSON, StandIn
 from tests.server.worker_process import Answer, Home
 
+pytestmark = pytest.mark.e2e
+
 World = tuple[Home, Cache, StandIn]
 WHEEL, CONTENT = wheel("numpy", "1.0")
 METADATA = metadata("numpy", "1.0")
