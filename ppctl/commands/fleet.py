@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ppctl import fleet
-from ppctl.commands.fleet_words import hints, lines, summary
+from ppctl.commands.fleet_words import hints, indexes, lines, summary
 from ppctl.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, PpctlError
 from ppctl.fleet import HostResult, Target
 from ppctl.output import Output, printable
@@ -143,12 +143,7 @@ def _data(result: HostResult) -> Mapping[str, Any]:
         "state": result.state,
         "changed": result.changed,
         "message": result.message,
-        "indexes": [
-            each
-            for part in result.parts
-            if {"results", "ppctl_index_name", "ppctl_users_index"} & set(part)
-            for each in part.get("results", [part])
-        ],
+        "indexes": indexes(result),
     }
 
 

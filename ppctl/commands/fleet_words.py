@@ -34,9 +34,25 @@ def summary(name: str, result: HostResult) -> Iterator[tuple[str, bool, str]]:
         )
 
 
+def indexes(result: HostResult) -> list[Result]:
+    """Return for programs what the host says of each index."""
+    found = [
+        each
+        for part in result.parts
+        if {"results", "ppctl_index_name", "ppctl_users_index"} & set(part)
+        for each in part.get("results", [part])
+    ]
+    if found or result.state != OK:
+        return found
+    names = (name for part in result.parts for name in part.get("indexes", []))
+    return [{"ppctl_index_name": name, "changed": False, "changes": []} for name in names]
+
+
 def _up(result: HostResult) -> Iterator[tuple[str, bool, str]]:
     counts: dict[str, int] = {}
     for part in result.parts:
+        for name in part.get("indexes", []):  # a look at all of them, before anything is done
+            counts.setdefault(name, 0)
         name = part.get("ppctl_index_name") or part.get("ppctl_users_index")
         if name:
             counts[name] = counts.get(name, 0) + len(part.get("changes", []))

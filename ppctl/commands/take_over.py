@@ -100,7 +100,7 @@ def take_over(
     changes = list(_changes(old, old.program, found, machine))
     if dry_run:
         whole = plan.Plan(made.desired, (*_preparing(made), *changes, *_rest(made)))
-        return engine.show(whole, False, home, machine.out, exit_code=exit_code)
+        return engine.show(whole, False, home, machine.out, exit_code=exit_code, is_verified=False)
     if is_new:
         engine.make_home(host, home)
     with host.lock(found.layout.lock, purpose="ppctl take-over", wait=wait):

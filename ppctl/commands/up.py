@@ -202,7 +202,9 @@ def up(
         index.require_access(found, host)
     if dry_run:
         made = make_plan(found, machine, given)
-        return show(made, is_new and given is None, home, out, exit_code=exit_code)
+        is_verified = _is_verified(found, host, made.desired)
+        is_new = is_new and given is None
+        return show(made, is_new, home, out, exit_code=exit_code, is_verified=is_verified)
     if is_new:
         make_plan(found, machine, given)  # where it cannot work, not even the home is made
         make_home(host, home)
@@ -219,7 +221,7 @@ def up(
     result = {
         "changed": bool(changes),
         "changes": [change.to_data() for change in changes],
-        "verified": verified.is_verified(found, host, desired.generation, desired.release.id),
+        "verified": _is_verified(found, host, desired),
         **_urls(found),
     }
     if password:
@@ -243,11 +245,17 @@ def _bring_about(found: Index, machine: Machine, given: bytes | None) -> tuple[I
     return found, made.desired, changes
 
 
+def _is_verified(found: Index, host: Host, desired: Desired) -> bool:
+    return verified.is_verified(found, host, desired.generation, desired.release.id)
+
+
 def _urls(found: Index) -> dict[str, object]:
     return {"home": found.home, "url": found.settings.url, "simple_url": found.settings.simple_url}
 
 
-def show(made: plan.Plan, is_new: bool, home: Path, out: Output, *, exit_code: bool) -> int:
+def show(
+    made: plan.Plan, is_new: bool, home: Path, out: Output, *, exit_code: bool, is_verified: bool
+) -> int:
     """Print the plan as `up` would apply it, with unified diffs."""
     if is_new:
         out.text(f"create   {home / SETTINGS_NAME}  (the default settings)")
@@ -259,7 +267,14 @@ def show(made: plan.Plan, is_new: bool, home: Path, out: Output, *, exit_code: b
             out.text(_coloured(change.diff.rstrip("\n"), out))
     if not made.visible:
         out.text("nothing to change")
-    data = {"changed": bool(made.visible), "changes": [c.to_data() for c in made.visible], "dry_run": True}
+    changes = [change.to_data() for change in made.visible]
+    data = {
+        "changed": bool(changes),
+        "changes": changes,
+        "settled": not made.changes,
+        "verified": is_verified,
+        "dry_run": True,
+    }
     return out.result(data, exit_code=EXIT_CHANGES if exit_code and made.visible else EXIT_OK, ok=True)
 
 

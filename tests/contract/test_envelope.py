@@ -66,8 +66,8 @@ def test_a_plan_with_changes(impatient: None) -> None:
     code = up.up(HOME, world.machine(json=True), dry_run=True, exit_code=True, wait=True)
     result = assert_envelope(world.stdout.getvalue(), "up", 2, ok=True)
     assert code == 2
-    assert set(result) == {*CHANGES, "dry_run"}
-    assert result["changed"] is True and result["dry_run"] is True
+    assert set(result) == {*CHANGES, "dry_run", "settled", "verified"}
+    assert result["changed"] is True and result["settled"] is False and result["dry_run"] is True
     for change in result["changes"]:
         assert set(change) == {"action", "target", "summary", "diff", "interrupts"}
         assert all(isinstance(value, str) for value in change.values())

@@ -45,7 +45,7 @@ def test_every_default_is_in_the_argument_specs(role: str) -> None:
 def test_the_modules_are_documented() -> None:
     done = run("ansible-doc", "--json", "--playbook-dir", ".", *[f"ppctl.fleet.{name}" for name in MODULES])
     found = json.loads(done.stdout)
-    assert len(found) == len(MODULES) == 5
+    assert len(found) == len(MODULES) == 6
     for name, module in found.items():
         assert module["doc"]["short_description"] and module["examples"], name
         assert module["return"], name
@@ -61,15 +61,15 @@ def test_the_documentation_is_what_the_module_takes(name: str, monkeypatch: pyte
 
 def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Import a module of the collection, as Ansible does on a host: without an installed collection."""
-    helper = "ansible_collections.ppctl.fleet.plugins.module_utils.ppctl"
-    path = COLLECTION / "plugins"
-    for known, file in ((helper, path / "module_utils/ppctl.py"), (name, path / f"modules/{name}.py")):
+    helpers = "ansible_collections.ppctl.fleet.plugins.module_utils"
+    files = {f"{helpers}.{path.stem}": path for path in (COLLECTION / "plugins/module_utils").glob("*.py")}
+    for parent in accumulate(helpers.split("."), "{}.{}".format):
+        monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
+    for known, file in {**files, name: COLLECTION / f"plugins/modules/{name}.py"}.items():
         spec = importlib.util.spec_from_file_location(known, file)
         assert spec and spec.loader
         module = importlib.util.module_from_spec(spec)
         monkeypatch.setitem(sys.modules, known, module)
-        for parent in list(accumulate(known.split("."), "{}.{}".format))[:-1]:
-            monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
         spec.loader.exec_module(module)
     return module
 

@@ -388,6 +388,17 @@ def test_up_is_the_playbook_limited_to_the_hosts(ansible: Ansible) -> None:
     assert call["argv"][1:5] == ["--limit", "web1", "--check", "--diff"]
 
 
+def test_up_tells_of_hosts_where_a_look_was_enough(ansible: Ansible) -> None:
+    look = {"indexes": ["pypi", "team"], "pending": [], "action": "ppctl.fleet.ppctl_pending"}
+    ansible.answer(event("web1", **look), hosts=("web1",))
+    assert table(ppctl("up", "--on", "all")) == [
+        ["web1", "pypi", "ok", "nothing to change"],
+        ["web1", "team", "ok", "nothing to change"],
+    ]
+    (host,) = ppctl("up", "--on", "all", "--json").result["hosts"]
+    assert [each["ppctl_index_name"] for each in host["indexes"]] == ["pypi", "team"]
+
+
 @pytest.mark.parametrize(
     ("code", "errors", "message"),
     [

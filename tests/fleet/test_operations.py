@@ -16,6 +16,7 @@ import pytest
 
 from ppctl import wheelhouse as wheelhouses
 from tests import hosts
+from tests.e2e import packages
 from tests.fleet.support import SITE, Play, env, inventory, play
 from tests.hosts import TestHost
 
@@ -131,6 +132,37 @@ def test_the_password_is_in_no_log_process_list_cache_or_temporary_file(fleet: F
 def test_a_second_run_changes_nothing(fleet: Fleet) -> None:
     again = fleet.site()
     assert again.code == 0 and again.changed() == {"op1": 0, "op2": 0, "op3": 0}, again.out[-3000:]
+    assert "Look whether anything is to be done" in again.out and "Bring the" not in again.out
+
+
+def test_an_index_that_is_not_well_is_not_taken_for_unchanged(fleet: Fleet) -> None:
+    stopped, hanging, untidy = fleet.machines
+    stopped.run("systemctl", "stop", "ppctl-pypi@1.service")
+    hanging.run("systemctl", "kill", "--signal=STOP", "ppctl-pypi@*.service")
+    # Never tried, and with what a killed ppctl has left: no change, but something to do.
+    record, left = "/srv/pypi/.verified.json", "/srv/pypi/.ppctl.yml.999999.tmp"
+    tried = untidy.read(record)
+    untidy.run("sh", "-c", f"echo [] > {record} && touch {left}")
+    told = fleet.site("--check").changed()
+    hanging.run("systemctl", "kill", "--signal=CONT", "ppctl-pypi@*.service")
+    assert told == {"op1": 1, "op2": 1, "op3": 0}
+    mended = fleet.site()
+    assert mended.changed() == {"op1": 1, "op2": 0, "op3": 0}, mended.out[-3000:]
+    assert untidy.read(record) == tried
+    assert untidy.run("test", "-e", left, check=False).returncode != 0
+    # What is left behind is no reason to try it again, and no change.
+    untidy.run("touch", left)
+    assert fleet.site("--limit", untidy.name).changed() == {"op3": 0}
+    assert untidy.run("test", "-e", left, check=False).returncode != 0
+
+
+def test_what_the_roles_refuse_is_refused_on_unchanged_hosts_too(fleet: Fleet) -> None:
+    for wrong in ({"usres": []}, {"users": [{"name": "ann", "pasword": "x"}]}, {"state": "gone"}):
+        bad = json.loads(json.dumps(fleet.variables))
+        bad["ppctl_indexes"][0].update(wrong)
+        failed = play(SITE, inventory(fleet.folder / "bad.yml", fleet.machines[:1], bad))
+        assert failed.failed() == {"op1": 1}, failed.out
+        assert str(next(iter(wrong))) in failed.out or "pasword" in failed.out
 
 
 def test_a_changed_password_changes_the_hash_once(fleet: Fleet) -> None:
@@ -172,13 +204,13 @@ def test_real_clients_use_every_host(fleet: Fleet, tmp_path: Path) -> None:
 
 
 def test_one_token_works_on_every_host_until_it_is_revoked(fleet: Fleet, tmp_path: Path) -> None:
-    wheel = wheelhouses.own_wheel(tmp_path)
+    wheel = packages.wheel(tmp_path, "ppctl-demo", "1.0")
     on = ("--on", "all")
     made = fleet.ppctl("token", "create", "ci", "--user", "ci-bot", "--upload", "ppctl*", *on)
     assert made.returncode == 0, made.stderr
     login = {"TWINE_USERNAME": "__token__", "TWINE_PASSWORD": made.stdout.splitlines()[0]}
     for host in fleet.machines:
-        upload = ("twine", "upload", "--skip-existing", "--repository-url", fleet.url(host) + "/", str(wheel))
+        upload = ("twine", "upload", "--repository-url", fleet.url(host) + "/", str(wheel))
         run(sys.executable, "-m", *upload, **login)
     assert fleet.ppctl("token", "list", *on).stdout.count("ci (ci-bot, 20") == len(fleet.machines)
     assert fleet.ppctl("token", "revoke", "ci", *on).returncode == 0

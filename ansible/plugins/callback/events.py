@@ -19,7 +19,7 @@ import sys
 
 from ansible.plugins.callback import CallbackBase
 
-KEYS = ("changed", "changes", "results", "msg", "ppctl_index_name", "ppctl_users_index")
+KEYS = ("changed", "changes", "results", "msg", "pending", "indexes", "ppctl_index_name", "ppctl_users_index")
 
 
 class CallbackModule(CallbackBase):

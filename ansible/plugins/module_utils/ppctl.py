@@ -10,6 +10,37 @@ ENVELOPE_VERSION = 1
 EXECUTABLE = "/usr/local/bin/ppctl"
 SETTINGS_NAME = "ppctl.yml"
 REGISTER = "/etc/ppctl/indexes"
+HEADER = "# Managed by Ansible: what is changed here is overwritten by the next run of the playbook.\n"
+
+TAKES_OVER = {
+    "type": "dict",
+    "options": {
+        "program": {"type": "str", "required": True},
+        "packages": {"type": "path", "required": True},
+        "htpasswd": {"type": "path"},
+    },
+}
+USERS = {
+    "type": "list",
+    "elements": "dict",
+    "default": [],
+    "options": {
+        "name": {"type": "str", "required": True},
+        "password": {"type": "str", "no_log": True},
+        "password_hash": {"type": "str", "no_log": True},
+        "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+        "disabled": {"type": "bool", "default": False},
+        "permissions": {
+            "type": "dict",
+            "options": {
+                "read": {"type": "bool", "default": False},
+                "upload": {"type": "list", "elements": "str", "default": []},
+                "admin": {"type": "bool", "default": False},
+            },
+        },
+    },
+    "mutually_exclusive": [("password", "password_hash")],
+}
 
 
 class Ppctl:
@@ -70,6 +101,25 @@ class Ppctl:
         hint = error.get("hint", "")
         text = error["message"] + (f"\nhint: {hint}" if hint else "")
         self.module.fail_json(msg=text, **details)
+
+
+def settings_text(settings):
+    """Return what C(ppctl.yml) is to be."""
+    return HEADER + to_yaml({"mode": "system", **settings})
+
+
+def bring_up(takes_over):
+    """Return the command of ppctl that brings the index to its settings."""
+    if not takes_over:
+        return ["up"]
+    options = [f"--{name}={value}" for name, value in sorted(takes_over.items()) if value]
+    return ["take-over", *options]
+
+
+def declaration(wanted):
+    """Return as JSON what `ppctl users apply` reads; `wanted` has the options of ppctl_users."""
+    users = [{key: value for key, value in user.items() if value is not None} for user in wanted["users"]]
+    return json.dumps({**{key: wanted[key] for key in ("exclusive", "allow_weak")}, "users": users})
 
 
 def diff_of(changes):

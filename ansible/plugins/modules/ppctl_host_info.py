@@ -81,46 +81,17 @@ import os
 import platform
 
 from ansible.module_utils.basic import AnsibleModule
-
-
-def missing_packages(module, names):
-    """Return those packages that are not installed, asked of the host's own package database."""
-    if not names:
-        return []
-    query = module.get_bin_path("dpkg-query")
-    if query:
-        _code, out, _err = module.run_command(
-            [query, "--show", "--showformat=${Status} ${Package}\n", *names]
-        )
-        there = {
-            line.rpartition(" ")[2] for line in out.splitlines() if line.startswith("install ok installed ")
-        }
-        return [name for name in names if name not in there]
-    rpm = module.get_bin_path("rpm")
-    if rpm:
-        return [
-            name for name in names if module.run_command([rpm, "--query", "--whatprovides", name])[0] != 0
-        ]
-    return module.fail_json(msg="this host has neither dpkg nor rpm: its packages cannot be looked at")
-
-
-def is_installed(wanted):
-    """Return whether the wanted ppctl is there, whole, and is the one that is called."""
-    path = os.path.join(wanted["path"], wanted["digest"][:12])
-    links = {os.path.join(wanted["path"], "current"): os.path.basename(path)}
-    links[wanted["link"]] = os.path.join(wanted["path"], "current", "bin", "ppctl")
-    right = all(os.path.islink(link) and os.readlink(link) == to for link, to in links.items())
-    return right and os.path.exists(os.path.join(path, "complete"))
+from ansible_collections.ppctl.fleet.plugins.module_utils.host import (
+    INSTALLATION,
+    is_installed,
+    missing_packages,
+)
 
 
 def main():
     module = AnsibleModule(
         argument_spec={
-            "packages": {"type": "list", "elements": "str", "default": []},
-            "python": {"type": "path", "default": "/usr/bin/python3"},
-            "path": {"type": "path", "default": "/opt/ppctl"},
-            "link": {"type": "path", "default": "/usr/local/bin/ppctl"},
-            "digest": {"type": "str", "default": ""},
+            **INSTALLATION,
         },
         supports_check_mode=True,
     )

@@ -162,12 +162,12 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ppctl.fleet.plugins.module_utils.ppctl import (
     EXECUTABLE,
     SETTINGS_NAME,
+    TAKES_OVER,
     Ppctl,
+    bring_up,
     diff_of,
-    to_yaml,
+    settings_text,
 )
-
-HEADER = "# Managed by Ansible: what is changed here is overwritten by the next run of the playbook.\n"
 
 
 def read(path):
@@ -187,23 +187,15 @@ def assumed(module, path, text, why):
         if before != text
         else []
     )
-    parts.append({"prepared": f"then: ppctl {' '.join(command(module.params['takes_over']))} ({why})\n"})
+    parts.append({"prepared": f"then: ppctl {' '.join(bring_up(module.params['takes_over']))} ({why})\n"})
     module.exit_json(changed=True, changes=[], msg=f"would bring the index up: {why}", diff=parts)
-
-
-def command(takes_over):
-    """Return the command of ppctl that brings the index to its settings."""
-    if not takes_over:
-        return ["up"]
-    options = [f"--{name}={value}" for name, value in sorted(takes_over.items()) if value]
-    return ["take-over", *options]
 
 
 def present(module, ppctl):
     """Bring the index to its settings."""
     home = module.params["home"]
-    text = HEADER + to_yaml({"mode": "system", **module.params["settings"]})
-    arguments = [*command(module.params["takes_over"]), "--home", home, "--settings", "-"]
+    text = settings_text(module.params["settings"])
+    arguments = [*bring_up(module.params["takes_over"]), "--home", home, "--settings", "-"]
     if module.check_mode:
         arguments.append("--dry-run")
         pending = module.params["pending"] + ([] if ppctl.is_installed() else ["ppctl"])
@@ -268,14 +260,7 @@ def main():
             "settings": {"type": "dict", "default": {}},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "purge": {"type": "bool", "default": False},
-            "takes_over": {
-                "type": "dict",
-                "options": {
-                    "program": {"type": "str", "required": True},
-                    "packages": {"type": "path", "required": True},
-                    "htpasswd": {"type": "path"},
-                },
-            },
+            "takes_over": TAKES_OVER,
             "verify": {"type": "str", "choices": ["changed", "always", "never"], "default": "changed"},
             "pending": {"type": "list", "elements": "str", "default": []},
             "outdated": {"type": "bool", "default": False},

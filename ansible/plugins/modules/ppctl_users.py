@@ -124,11 +124,16 @@ changes:
       type: str
 """
 
-import json
 import os
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ppctl.fleet.plugins.module_utils.ppctl import EXECUTABLE, SETTINGS_NAME, Ppctl
+from ansible_collections.ppctl.fleet.plugins.module_utils.ppctl import (
+    EXECUTABLE,
+    SETTINGS_NAME,
+    USERS,
+    Ppctl,
+    declaration,
+)
 
 
 def names_in(path):
@@ -140,11 +145,12 @@ def names_in(path):
         return []
 
 
-def assumed(users, wanted):
+def assumed(wanted):
     """Return the changes in check mode where an earlier task of a real run makes the index, or mends it.
 
     Who is there is known, but not whether a password is right: that is left out.
     """
+    users = wanted["users"]
     there = names_in(os.path.join(wanted["home"], "htpasswd"))
     if not there and wanted["taken_from"]:
         there = names_in(wanted["taken_from"])
@@ -155,7 +161,7 @@ def assumed(users, wanted):
         for user in users
         if user["name"] in listed - set(there)
         for action in ("adduser", "permissions")
-        if action == "adduser" or action in user
+        if action == "adduser" or user.get(action) is not None
     ]
     for name in there:
         if name in absent or (wanted["exclusive"] and name not in listed):
@@ -167,27 +173,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             "home": {"type": "path", "required": True},
-            "users": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "name": {"type": "str", "required": True},
-                    "password": {"type": "str", "no_log": True},
-                    "password_hash": {"type": "str", "no_log": True},
-                    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-                    "disabled": {"type": "bool", "default": False},
-                    "permissions": {
-                        "type": "dict",
-                        "options": {
-                            "read": {"type": "bool", "default": False},
-                            "upload": {"type": "list", "elements": "str", "default": []},
-                            "admin": {"type": "bool", "default": False},
-                        },
-                    },
-                },
-                "mutually_exclusive": [("password", "password_hash")],
-            },
+            "users": USERS,
             "exclusive": {"type": "bool", "default": False},
             "taken_from": {"type": "path"},
             "allow_weak": {"type": "bool", "default": False},
@@ -196,14 +182,12 @@ def main():
         supports_check_mode=True,
     )
     wanted = module.params
-    users = [{key: value for key, value in user.items() if value is not None} for user in wanted["users"]]
     ppctl = Ppctl(module, wanted["executable"])
     is_there = os.path.exists(os.path.join(wanted["home"], SETTINGS_NAME))
     if module.check_mode and not (ppctl.is_installed() and is_there):
-        changes = assumed(users, wanted)
+        changes = assumed(wanted)
     else:
         ppctl.require()
-        declaration = {key: wanted[key] for key in ("exclusive", "allow_weak")} | {"users": users}
         arguments = [
             "users",
             "apply",
@@ -212,7 +196,7 @@ def main():
             wanted["home"],
             *(["--dry-run"] if module.check_mode else []),
         ]
-        changes = ppctl.call(*arguments, stdin=json.dumps(declaration))["changes"]
+        changes = ppctl.call(*arguments, stdin=declaration(wanted))["changes"]
     lines = [f"{change['action']} {change['user']} {change['detail']}".rstrip() + "\n" for change in changes]
     module.exit_json(changed=bool(changes), changes=changes, diff={"prepared": "".join(lines)})
 
