@@ -42,7 +42,7 @@ the same as gzipped JSON, for the index page, for a thousand small wheels, for t
 *upload*: a file of 1 MB, until it is answered; *visible*: until it is on its page, on every worker. *uv*,
 *pip*: installing the graph without a cache. *PSS*: the memory of all processes. nginx serves finished
 pages, the same as ppctl's: the limit. devpi's packages come from an import, since uploading takes long;
-above 10,000 files that does, too.
+above 1,000 files that does, too, so it is left out there.
 """
 
 

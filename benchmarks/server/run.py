@@ -20,7 +20,7 @@ COUNTS = (1000, 10_000, 50_000)
 ROUNDS = 3
 UPLOADS = 7
 # devpi takes minutes for more files, and the other two minutes for installing from more.
-MOST_DEVPI = 10_000
+MOST_DEVPI = 1_000
 MOST_SLOW_INSTALLS = 10_000
 
 OTHERS: dict[str, Callable[[Path], AbstractContextManager[Running]]] = {
