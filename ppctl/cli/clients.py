@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ppctl.cli.options import Call, command
+from ppctl.cli.options import Call, command, confirming
 from ppctl.errors import UsageError
 from ppctl.output import Output
 
@@ -89,7 +89,7 @@ def _client(call: Call, name: str, options: Options) -> int:
             raise UsageError(
                 "--link keeps the file in the index's home, and with --url there is none", "--write"
             )
-        return commands.link(client, path, entry, index, place, confirm=_confirm(options["yes"]))
+        return commands.link(client, path, entry, index, place, confirm=confirming(options["yes"]))
     work: Callable[[Client, Path, Entry, Place], int] = commands.write if action == "write" else commands.show
     return work(client, path, entry, place)
 
@@ -174,17 +174,6 @@ def _password(user: str, *, stdin: bool) -> str:
     if not password:
         raise UsageError("the password is empty")
     return password
-
-
-def _confirm(yes: bool) -> Callable[[str], bool]:
-    def confirm(question: str) -> bool:
-        if yes:
-            return True
-        if not sys.stdin.isatty():
-            raise UsageError(f"there is no terminal to ask: {question}", "answer beforehand: --yes")
-        return click.confirm(question, err=True)
-
-    return confirm
 
 
 def _check(call: Call, /, **options: Any) -> int:

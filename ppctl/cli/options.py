@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ppctl.errors import UsageError
 from ppctl.output import Output
 
 if TYPE_CHECKING:
@@ -175,3 +176,16 @@ class SectionedGroup(click.Group):
                         if not each.hidden
                     ]
                 )
+
+
+def confirming(yes: bool) -> Callable[[str], bool]:
+    """Return what asks a question on the terminal, or has the answer already. It may raise UsageError."""
+
+    def confirm(question: str) -> bool:
+        if yes:
+            return True
+        if not sys.stdin.isatty():
+            raise UsageError(f"there is no terminal to ask: {question}", "answer beforehand: --yes")
+        return click.confirm(question, err=True)
+
+    return confirm

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-
 import click
 
 from ppctl.cli.completion import user_names
-from ppctl.cli.options import Call, command
-from ppctl.errors import UsageError
+from ppctl.cli.options import Call, command, confirming
 
 _REASON = click.option("--reason", default="", metavar="TEXT", help="Shown by pip and uv.")
-
-
-def _confirm(yes: bool) -> Callable[[str], bool]:
-    """Return what asks a question on the terminal, or has the answer already."""
-
-    def confirm(question: str) -> bool:
-        if yes:
-            return True
-        if not sys.stdin.isatty():
-            raise UsageError(f"there is no terminal to ask: {question}", "answer beforehand: --yes")
-        return click.confirm(question, err=True)
-
-    return confirm
 
 
 @command(name="list", short_help="List the projects, or the files of one.")
@@ -96,7 +79,7 @@ def remove(call: Call, project: str, version: str, yes: bool) -> int:
     """Remove the files of VERSION of PROJECT for good. At once, on all workers."""
     from ppctl.commands import packages
 
-    return packages.remove(call.own_index(), call.host, call.out, project, version, confirm=_confirm(yes))
+    return packages.remove(call.own_index(), call.host, call.out, project, version, confirm=confirming(yes))
 
 
 @command(name="forget", short_help="Let a name be looked for upstream again.")
@@ -110,7 +93,7 @@ def forget(call: Call, project: str, yes: bool) -> int:
     """
     from ppctl.commands import packages
 
-    return packages.forget(call.own_index(), call.host, call.out, project, confirm=_confirm(yes))
+    return packages.forget(call.own_index(), call.host, call.out, project, confirm=confirming(yes))
 
 
 @click.group(short_help="List, yank, mark and remove packages.")
