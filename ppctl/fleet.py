@@ -56,13 +56,17 @@ class Target:
 
 @dataclass
 class HostResult:
-    """How it went on one host. `step`: what came last; `parts`: what the modules returned for each index."""
+    """How it went on one host. `parts`: what the modules returned for each index.
+
+    `step`: what came last; `doing`: what it is at now, and "" when that is done.
+    """
 
     host: str
     state: str = NOT_BEGUN
     changed: bool = False
     message: str = ""
     step: str = ""
+    doing: str = ""
     parts: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -144,8 +148,13 @@ def _take(event: Any, found: dict[str, HostResult], tell: Callable[[HostResult],
     if event.get("event") == "hosts":
         for name in event["hosts"]:
             found.setdefault(name, HostResult(name))
+    elif event.get("event") == "start":
+        result = found.setdefault(event["host"], HostResult(event["host"]))
+        result.doing = event["step"]
+        tell(result)
     elif event.get("event") == "result":
         result = found.setdefault(event["host"], HostResult(event["host"]))
+        result.doing = ""
         if event["state"] != OK and event["action"] == "ansible.builtin.fail" and result.state == NOT_BEGUN:
             return  # the play tells this host that an earlier one has failed
         result.state = event["state"]

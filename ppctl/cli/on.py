@@ -51,6 +51,13 @@ def run(call: Call, context: click.Context, target: Target, values: Mapping[str,
             raise UsageError(f"{shown} and --on exclude each other")
     command = context.command_path.partition(" ")[2]
     if command == "up":
+        for shown, given in (
+            ("--index", target.index),
+            ("--home", target.home),
+            ("--no-wait", not call.wait),
+        ):
+            if given:
+                raise UsageError(f"up --on does what the inventory says, without {shown}")
         return fleet.up(target, call.out, dry_run=values["dry_run"])
     argv = [*command.split(), *_arguments(context.command, values)]
     if not call.wait:

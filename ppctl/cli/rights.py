@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Literal
 
 import click
 
@@ -26,6 +27,20 @@ _PROJECT = click.option(
 )
 
 
+def _change(
+    how: Literal["grant", "revoke"],
+    call: Call,
+    name: str,
+    kinds: tuple[str, ...],
+    projects: tuple[str, ...],
+) -> int:
+    from ppctl.commands import rights
+
+    return rights.change(
+        how, call.own_index(), call.host, call.out, name, kinds=kinds, projects=projects, wait=call.wait
+    )
+
+
 @command(name="grant", fleet=True, changes=True, short_help="Let a user do something, and only that.")
 @_NAME
 @_PERMISSIONS
@@ -37,11 +52,7 @@ def grant(call: Call, name: str, permissions: tuple[str, ...], projects: tuple[s
     the first grant on a user may do what was granted and nothing else: name everything in one command, such
     as `ppctl user grant ci-bot read upload --project 'team-*'`. `admin` is everything, whoever owns it.
     """
-    from ppctl.commands import rights
-
-    return rights.grant(
-        call.own_index(), call.host, call.out, name, kinds=permissions, projects=projects, wait=call.wait
-    )
+    return _change("grant", call, name, permissions, projects)
 
 
 @command(name="revoke", fleet=True, changes=True, short_help="Take a permission back.")
@@ -50,11 +61,7 @@ def grant(call: Call, name: str, permissions: tuple[str, ...], projects: tuple[s
 @_PROJECT
 def revoke(call: Call, name: str, permissions: tuple[str, ...], projects: tuple[str, ...]) -> int:
     """Take PERMISSION back from the user NAME; with --project only these patterns. Counts at once."""
-    from ppctl.commands import rights
-
-    return rights.revoke(
-        call.own_index(), call.host, call.out, name, kinds=permissions, projects=projects, wait=call.wait
-    )
+    return _change("revoke", call, name, permissions, projects)
 
 
 @command(name="reset", fleet=True, changes=True, short_help="Forget what was granted and revoked.")

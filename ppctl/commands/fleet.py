@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ppctl import fleet
-from ppctl.commands.fleet_words import hints, indexes, lines, summary
+from ppctl.commands.fleet_words import hints, indexes, lines, plans, summary
 from ppctl.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, PpctlError
 from ppctl.fleet import HostResult, Target
+from ppctl.live import progress
 from ppctl.output import Output, printable
 from ppctl.server.permissions import describe, from_data
+
+Row = tuple[str, str, str, str]
+"""Host, index, result, what."""
 
 READ_ONLY = frozenset({"status", "logs", "doctor", "audit", "users", "token list"})
 
@@ -59,13 +65,18 @@ def ask(target: Target, argv: Sequence[str], out: Output, *, stdin: str = "") ->
         variables["ppctl_stdin"] = stdin
     if argv[0] == "restart":
         variables["ppctl_serial"] = [1, "100%"]  # the first host is the canary
-    return fleet.run("playbooks/command.yml", target, variables, _progress(out))
+    with progress(out) as tell:
+        return fleet.run("playbooks/command.yml", target, variables, tell)
 
 
 def up(target: Target, out: Output, *, dry_run: bool) -> int:
     """Bring the hosts to what the inventory says: the playbook site.yml. Returns the exit code."""
     options = ["--limit", target.pattern, *(["--check", "--diff"] if dry_run else [])]
-    results = fleet.run("site.yml", target, {"ppctl_hosts": "all"}, _progress(out), options=options)
+    with progress(out) as tell:
+        results = fleet.run("site.yml", target, {"ppctl_hosts": "all"}, tell, options=options)
+    if dry_run:
+        for line in plans(results):
+            out.text(printable(line))
     return report("up", results, out)
 
 
@@ -81,7 +92,7 @@ def report(
 
     `made`: a password or a token that was made up; `again`: what to type to finish with the password.
     """
-    rows = []
+    rows: list[Row] = []
     for result in results:
         for line in lines(name, result):
             out.text(printable(line))
@@ -90,7 +101,7 @@ def report(
             if state == "ok" and result.changed:
                 state = "changed"
             rows.append((result.host, index, state, printable(words)))
-    out.table(["host", "index", "result", "what"], rows)
+    out.table(["host", "index", "result", "what"], _on_a_screen(rows, out) if name == "status" else rows)
     failed = sorted({row[0] for row in rows if row[2] in (fleet.FAILED, fleet.UNREACHABLE, "not well")})
     waiting, interrupted = (
         [result.host for result in results if result.state == state]
@@ -116,6 +127,21 @@ def report(
     }
     code = EXIT_INTERRUPTED if interrupted else EXIT_FAILED if left else EXIT_OK
     return out.result(data, exit_code=code)
+
+
+def _on_a_screen(rows: Sequence[Row], out: Output) -> Sequence[Row]:
+    """Return the rows, on a terminal that is too small for them one for each host where all is well."""
+    room = shutil.get_terminal_size().lines - 4  # the header, the command, what is said below
+    if len(rows) <= room or not out.stdout.isatty():
+        return rows
+    found: list[Row] = []
+    for host, group in itertools.groupby(rows, key=lambda row: row[0]):
+        own = list(group)
+        if len(own) > 1 and all(row[2] == "ok" for row in own):
+            names = ", ".join(row[1] for row in own)
+            own = [(host, f"all {len(own)}", "ok", f"healthy: {names}")]
+        found += own
+    return found
 
 
 def _tell_what_is_left(
@@ -145,14 +171,6 @@ def _data(result: HostResult) -> Mapping[str, Any]:
         "message": result.message,
         "indexes": indexes(result),
     }
-
-
-def _progress(out: Output) -> Any:
-    def tell(result: HostResult) -> None:
-        state = "changed" if result.changed and result.state == fleet.OK else result.state
-        out.progress(f"{result.host}: {state}" + (f"  ({result.step})" if result.step else ""))
-
-    return tell
 
 
 def differences(target: Target, out: Output) -> int:
@@ -202,18 +220,15 @@ def _user_words(user: Mapping[str, Any]) -> str:
 
 def copy_users(source: Target, target: Target, out: Output, *, exclusive: bool) -> int:
     """Bring the users of the hosts in line with those of one host. Returns the exit code."""
-    results = fleet.run(
-        "playbooks/command.yml",
-        source,
-        {
-            "ppctl_on": source.pattern,
-            "ppctl_command": ["users", "export"],
-            "ppctl_read_only": True,
-            "ppctl_index": source.index,
-            "ppctl_home": source.home,
-        },
-        _progress(out),
-    )
+    variables = {
+        "ppctl_on": source.pattern,
+        "ppctl_command": ["users", "export"],
+        "ppctl_read_only": True,
+        "ppctl_index": source.index,
+        "ppctl_home": source.home,
+    }
+    with progress(out) as tell:
+        results = fleet.run("playbooks/command.yml", source, variables, tell)
     answers = [each for result in results for part in result.parts for each in part.get("results", [])]
     if len(results) != 1 or len(answers) != 1 or "result" not in answers[0]:
         message = "; ".join(filter(None, (result.message for result in results)))

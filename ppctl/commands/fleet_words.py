@@ -50,16 +50,61 @@ def indexes(result: HostResult) -> list[Result]:
 
 def _up(result: HostResult) -> Iterator[tuple[str, bool, str]]:
     counts: dict[str, int] = {}
+    notes: dict[str, str] = {}
+    lacking: list[str] = []
     for part in result.parts:
         for name in part.get("indexes", []):  # a look at all of them, before anything is done
             counts.setdefault(name, 0)
         name = part.get("ppctl_index_name") or part.get("ppctl_users_index")
         if name:
             counts[name] = counts.get(name, 0) + len(part.get("changes", []))
+            if part.get("changed") and not part.get("changes"):
+                notes[name] = str(part.get("msg", ""))  # in check mode, where there is no plan yet
+        lacking += _lacking(part)
+    if lacking:
+        yield "-", True, f"the host: {', '.join(lacking)}"
     for name, count in counts.items():
-        yield name, True, counted(count, "change") if count else "nothing to change"
-    if result.state != OK or not counts:
+        words = notes.get(name) or (counted(count, "change") if count else "nothing to change")
+        yield name, True, words
+    if result.state != OK or not (counts or lacking):
         yield "-", result.state == OK, (result.message.strip().splitlines() or [""])[0]
+
+
+def _lacking(part: Result) -> list[str]:
+    """Return what the role that prepares hosts has found missing."""
+    return [] if "indexes" in part else list(part.get("pending", []))
+
+
+def plans(results: Sequence[HostResult]) -> Iterator[str]:
+    """Yield what a dry run of `up` would do, with diffs; once for all hosts where it is the same."""
+    hosts: dict[tuple[str, ...], list[str]] = {}
+    for result in results:
+        for part in result.parts:
+            planned = tuple(_planned(part))
+            if planned:
+                hosts.setdefault(planned, []).append(result.host)
+    for planned, names in hosts.items():
+        yield f"{', '.join(names)}: {planned[0]}"
+        yield from planned[1:]
+
+
+def _planned(part: Result) -> Iterator[str]:
+    """Yield what is changed (an index, or the host), and line by line how."""
+    lacking = _lacking(part)
+    if lacking:
+        yield "the host"
+        yield from (f"  install  {name}" for name in lacking)
+    name = part.get("ppctl_index_name") or part.get("ppctl_users_index")
+    if name is None or not part.get("changed"):
+        return
+    yield str(name)
+    if not part.get("changes"):
+        yield f"  {part.get('msg', '')}"
+    for change in part.get("changes", []):
+        detail = change.get("summary") or change.get("detail")
+        target = change.get("target") or change.get("user")
+        yield f"  {change['action']:8} {target}" + (f"  ({detail})" if detail else "")
+        yield from (f"      {line}" for line in str(change.get("diff", "")).splitlines())
 
 
 def _status(found: Result) -> str:
@@ -90,9 +135,11 @@ def lines(name: str, result: HostResult) -> Iterator[str]:
         if name == "logs":
             for log in found.get("logs", []):
                 yield from (f"{where} worker {log['worker']}: {line}" for line in log["lines"])
+            yield from (f"{where} cache: {line}" for line in found.get("cache", []))
         elif name == "audit":
             for entry in found.get("entries", []):
-                yield f"{where}: {entry['time']}  {entry['by']}  {entry['action']} {entry['user']}"
+                detail = f" ({entry['detail']})" if entry.get("detail") else ""
+                yield f"{where}: {entry['time']}  {entry['by']}  {entry['action']} {entry['user']}{detail}"
 
 
 def _tokens(found: Result) -> str:
@@ -104,7 +151,8 @@ def _tokens(found: Result) -> str:
 
 
 def _logs(found: Result) -> str:
-    return counted(sum(len(each["lines"]) for each in found["logs"]), "line")
+    lines = [*(each["lines"] for each in found["logs"]), found.get("cache", [])]
+    return counted(sum(map(len, lines)), "line")
 
 
 def _audit(found: Result) -> str:
@@ -144,6 +192,22 @@ def _workers(word: str) -> Callable[[Result], str]:
     return tell
 
 
+def _may(found: Result) -> str:
+    """Tell of a change to what a user may do."""
+    if "user" not in found:
+        return _done(found)
+    rights = from_data(found["permissions"]) if found.get("permissions") else None
+    words = f"may: {describe(rights)}" if rights else "may read and upload everything"
+    return f"{found['user']} {words}" + ("" if found.get("changed") else " already")
+
+
+def _token(found: Result) -> str:
+    if not (found.get("changed") and "name" in found):
+        return _done(found)
+    # What was made has an end, what is gone has none.
+    return f"token {found['name']} of {found['user']} {'made' if 'expires' in found else 'revoked'}"
+
+
 def _applied(found: Result) -> str:
     return ", ".join(f"{each['action']} {each['user']}" for each in found.get("changes", [])) or _done(found)
 
@@ -164,6 +228,8 @@ _WORDS: dict[str, Callable[[Result], str]] = {
     "stop": _workers("stopped"),
     "restart": _workers("restarted"),
     "users apply": _applied,
+    "user": _may,
+    "token": _token,
 }
 
 _HINTS = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from ppctl import permissions, tokens, users
 from ppctl.host import Host
@@ -14,8 +14,11 @@ from ppctl.server import accounts
 from ppctl.server.permissions import Rights, Token, describe, to_data
 from ppctl.settings import Action
 
+CHANGES = {"grant": permissions.grant, "revoke": permissions.revoke}
 
-def grant(
+
+def change(
+    how: Literal["grant", "revoke"],
     index: Index,
     host: Host,
     out: Output,
@@ -25,25 +28,9 @@ def grant(
     projects: Sequence[str],
     wait: bool,
 ) -> int:
-    """Let a user do more, or only this. Returns the exit code."""
+    """Let a user do more, or only this (grant), or less (revoke). Returns the exit code."""
     users.find(index, host, name)
-    rights, changed = permissions.grant(index, host, name, kinds=kinds, projects=projects, wait=wait)
-    return _changed(index, out, name, rights, changed=changed)
-
-
-def revoke(
-    index: Index,
-    host: Host,
-    out: Output,
-    name: str,
-    *,
-    kinds: Sequence[str],
-    projects: Sequence[str],
-    wait: bool,
-) -> int:
-    """Let a user do less. Returns the exit code."""
-    users.find(index, host, name)
-    rights, changed = permissions.revoke(index, host, name, kinds=kinds, projects=projects, wait=wait)
+    rights, changed = CHANGES[how](index, host, name, kinds=kinds, projects=projects, wait=wait)
     return _changed(index, out, name, rights, changed=changed)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shutil
@@ -9,9 +10,12 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import pytest
 import yaml
 
 from tests import hosts
@@ -49,6 +53,22 @@ def env() -> dict[str, str]:
         "ANSIBLE_NOCOLOR": "1",
         "PPCTL_HOSTS_RUN": hosts.RUN,
     }
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """Import a plugin of the collection, such as modules/ppctl_index: without an installed collection."""
+    plugins = CHECKOUT / "ansible" / "plugins"
+    helpers = "ansible_collections.ppctl.fleet.plugins.module_utils"
+    files = {f"{helpers}.{path.stem}": path for path in (plugins / "module_utils").glob("*.py")}
+    for parent in accumulate(helpers.split("."), "{}.{}".format):
+        monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
+    for known, file in {**files, name.replace("/", "_"): plugins / f"{name}.py"}.items():
+        spec = importlib.util.spec_from_file_location(known, file)
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, known, module)
+        spec.loader.exec_module(module)
+    return module
 
 
 @dataclass(frozen=True)

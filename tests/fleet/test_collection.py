@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
+import re
 import subprocess
 import sys
 import tarfile
-from itertools import accumulate
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,17 +14,16 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.fleet.support import env
+from ppctl import __version__
+from tests.fleet.support import env, load
 from tests.hosts import CHECKOUT
 
 COLLECTION = CHECKOUT / "ansible"
 MODULES = sorted(path.stem for path in (COLLECTION / "plugins" / "modules").glob("*.py"))
 
 
-def run(*argv: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        argv, capture_output=True, text=True, env={**env(), **more}, cwd=COLLECTION, check=False
-    )
+def run(*argv: str, cwd: Path = COLLECTION, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(argv, capture_output=True, text=True, env={**env(), **more}, cwd=cwd, check=False)
 
 
 def test_the_readmes_are_up_to_date() -> None:
@@ -53,25 +51,31 @@ def test_the_modules_are_documented() -> None:
 
 @pytest.mark.parametrize("name", MODULES)
 def test_the_documentation_is_what_the_module_takes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    module = load(name, monkeypatch)
-    assert taken(arguments_of(module, monkeypatch)) == described(
-        yaml.safe_load(module.DOCUMENTATION)["options"]
-    )
+    module = load(f"modules/{name}", monkeypatch)
+    documentation = yaml.safe_load(module.DOCUMENTATION)
+    options = documentation.get("options", {})
+    for fragment in documentation.get("extends_documentation_fragment", []):
+        file, _, part = fragment.removeprefix("ppctl.fleet.").partition(".")
+        shared = load(f"doc_fragments/{file}", monkeypatch).ModuleDocFragment
+        options |= yaml.safe_load(getattr(shared, part.upper() or "DOCUMENTATION"))["options"]
+    assert taken(arguments_of(module, monkeypatch)) == described(options)
 
 
-def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """Import a module of the collection, as Ansible does on a host: without an installed collection."""
-    helpers = "ansible_collections.ppctl.fleet.plugins.module_utils"
-    files = {f"{helpers}.{path.stem}": path for path in (COLLECTION / "plugins/module_utils").glob("*.py")}
-    for parent in accumulate(helpers.split("."), "{}.{}".format):
-        monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
-    for known, file in {**files, name: COLLECTION / f"plugins/modules/{name}.py"}.items():
-        spec = importlib.util.spec_from_file_location(known, file)
-        assert spec and spec.loader
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, known, module)
-        spec.loader.exec_module(module)
-    return module
+@pytest.mark.parametrize("path", sorted(COLLECTION.glob("plugins/*/*.py")), ids=lambda path: path.stem)
+def test_examples_name_everything_in_full(path: Path) -> None:
+    _, found, examples = path.read_text().partition('EXAMPLES = r"""')
+    if not found:
+        return
+    for task in yaml.safe_load(examples.partition('"""')[0]):
+        (action,) = set(task) - {"name", "register", "when", "vars"}
+        assert action.count(".") == 2, action
+    assert re.findall(r"""lookup\(["'][^."']+["']""", examples) == []
+
+
+def test_the_collection_has_the_version_of_ppctl() -> None:
+    galaxy = yaml.safe_load((COLLECTION / "galaxy.yml").read_text())
+    assert galaxy["version"] == __version__
+    assert f"\n## {__version__}\n" in (COLLECTION / "CHANGELOG.md").read_text()
 
 
 def arguments_of(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
@@ -134,9 +138,86 @@ def test_it_builds(tmp_path: Path) -> None:
     where = {"ANSIBLE_COLLECTIONS_PATH": str(tmp_path), "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg")}
     done = run("ansible-galaxy", "collection", "install", "--offline", str(built), **where)
     assert done.returncode == 0, done.stderr
-    inventory = str(COLLECTION / "inventory/example")
-    done = run("ansible-playbook", "--syntax-check", "--inventory", inventory, "ppctl.fleet.site", **where)
-    assert done.returncode == 0, done.stderr
+    # They do what they do in place: here tell what they would make of this machine.
+    path = this_machine(tmp_path, PYPI)
+    argv = ("ansible-playbook", "--inventory", str(path), "--check", "--diff", "ppctl.fleet.site")
+    before = sorted(tmp_path.rglob("*"))
+    done = run(*argv, **where, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "then: ppctl up (after the installation of ppctl)" in done.stdout and "adduser ann" in done.stdout
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+PYPI = """
+    - name: pypi
+      settings: {port: 3141, manager: systemd}
+      users:
+        - name: ann
+          password: Walrus-secret-3
+"""
+
+
+def this_machine(folder: Path, indexes: str, **more: str) -> Path:
+    """Write an inventory in which this machine is the host, with everything in `folder`, and return it."""
+    wheelhouse = folder / "wheelhouse"
+    wheelhouse.mkdir()
+    python = ".".join(map(str, sys.version_info[:2]))
+    (wheelhouse / "wheelhouse.json").write_text(
+        json.dumps({"version": 1, "digest": "0" * 64, "pythons": [python]})
+    )
+    variables = {
+        "ansible_connection": "local",
+        "ansible_become": "false",
+        "ansible_python_interpreter": sys.executable,
+        "ppctl_host_python": sys.executable,
+        "ppctl_host_path": str(folder / "opt"),
+        "ppctl_host_link": str(folder / "bin" / "ppctl"),
+        "ppctl_host_wheelhouse": str(wheelhouse),
+        "ppctl_index_root": str(folder / "srv"),
+        **more,
+    }
+    lines = "".join(f"    {name}: {json.dumps(value)}\n" for name, value in variables.items())
+    path = folder / "hosts.yml"
+    listed = indexes.replace("\n", "\n  ")
+    path.write_text(f"all:\n  hosts: {{here: }}\n  vars:\n{lines}    ppctl_indexes:{listed}\n")
+    return path
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("indexes", "more", "message", "line"),
+    [
+        (
+            PYPI.replace("password:", "pasword:"),
+            {},
+            "pypi: users: ann: unknown pasword; there are",
+            "pasword",
+        ),
+        (
+            PYPI + PYPI.replace("pypi", "team"),
+            {},
+            "pypi and team would both listen on port 3141",
+            "name: team",
+        ),
+        (PYPI, {"ppctl_host_wheelhouse": "/nowhere"}, "build one: ppctl wheelhouse /nowhere", ""),
+        (
+            PYPI,
+            {"ppctl_host_wheelhouse": "", "ppctl_host_index_url": "https://me:pw@mirror.example.com/simple/"},
+            "ppctl_host_index_url has a login in it",
+            "",
+        ),
+    ],
+)
+def test_what_is_wrong_in_an_inventory_is_told_with_its_place(
+    tmp_path: Path, indexes: str, more: dict[str, str], message: str, line: str
+) -> None:
+    path = this_machine(tmp_path, indexes, **more)
+    done = run("ansible-playbook", "--inventory", str(path), "--check", "site.yml")
+    assert done.returncode == 2 and message in done.stdout + done.stderr, done.stdout
+    assert "Walrus-secret-3" not in done.stdout + done.stderr
+    if line:
+        numbers = [number for number, text in enumerate(path.read_text().splitlines(), 1) if line in text]
+        assert f"{path}:{numbers[0]}" in done.stdout + done.stderr, done.stdout + done.stderr
 
 
 @pytest.mark.e2e

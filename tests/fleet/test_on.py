@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
+import re
 import stat
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ppctl import fleet, tokens
+from ppctl import fleet, live, tokens
 from ppctl.cli import on
+from ppctl.fleet import HostResult
+from ppctl.output import Output
 from ppctl.server import htpasswd, permissions
 from tests.cli import Ran, ppctl
 
@@ -78,7 +84,7 @@ def event(
         "action": "ppctl.fleet.ppctl_command",
         "changed": changed,
         "message": message,
-        "parts": [part],
+        "parts": [{"changed": changed, **part}],
     }
 
 
@@ -90,6 +96,7 @@ def table(ran: Ran) -> list[list[str]]:
     return [line.split(maxsplit=3) for line in ran.out.splitlines()[1:]]
 
 
+LIMITED = {"permissions": {"read": False, "upload": ["x-*"], "admin": False}}
 DONE = {"results": [index({"changed": True})]}
 
 
@@ -157,6 +164,23 @@ def test_a_user_who_was_there_is_told(ansible: Ansible) -> None:
         (["restart"], {"changed": True, "workers": [1, 2]}, "workers 1, 2 restarted"),
         (["start"], {"changed": True, "workers": [2]}, "worker 2 started"),
         (["stop"], {"changed": False, "workers": []}, "nothing to do"),
+        (
+            ["user", "grant", "ann", "upload"],
+            {"changed": True, "user": "ann", **LIMITED},
+            "ann may: upload x-*",
+        ),
+        (["user", "reset", "ann"], {"changed": True, "user": "ann", "permissions": None}, "ann may read and"),
+        (
+            ["user", "revoke", "ann", "read"],
+            {"changed": False, "user": "ann", **LIMITED},
+            "upload x-* already",
+        ),
+        (
+            ["token", "revoke", "ci"],
+            {"changed": True, "name": "ci", "user": "ann"},
+            "token ci of ann revoked",
+        ),
+        (["token", "revoke", "ci"], {"changed": False, "name": "ci", "user": None}, "nothing to do"),
     ],
 )
 def test_the_table_says_what_has_changed(
@@ -164,7 +188,7 @@ def test_the_table_says_what_has_changed(
 ) -> None:
     ansible.answer(event("web1", changed=result["changed"], results=[index(result)]), hosts=("web1",))
     ran = ppctl(*argv, "--on", "all")
-    assert table(Ran(ran.code, ran.out[ran.out.index("HOST") :], ran.err))[0][3] == words
+    assert words in table(Ran(ran.code, ran.out[ran.out.index("HOST") :], ran.err))[0][3]
 
 
 def test_the_rest_is_finished_with_the_same_password(ansible: Ansible) -> None:
@@ -204,7 +228,7 @@ def test_after_ctrl_c_it_says_who_had_answered(ansible: Ansible, monkeypatch: py
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ppctl.commands.fleet._progress", lambda out: interrupt)
+    monkeypatch.setattr("ppctl.commands.fleet.progress", lambda out: contextlib.nullcontext(interrupt))
     ran = ppctl("restart", "--on", "all", "--json")
     assert ran.code == 130
     assert (ran.result["done"], ran.result["interrupted"]) == (["web1"], ["web2"])
@@ -265,6 +289,40 @@ def test_twenty_hosts_fit_one_screen(ansible: Ansible) -> None:
     ansible.answer(*(event(name, results=[index(found)]) for name in names), hosts=names)
     lines = ppctl("status", "--on", "all").out.splitlines()
     assert len(lines) <= 24 and max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize(("rows", "is_terminal"), [(24, True), (60, True), (24, False)])
+def test_several_indexes_on_twenty_hosts_fit_one_screen_too(
+    ansible: Ansible, monkeypatch: pytest.MonkeyPatch, rows: int, is_terminal: bool
+) -> None:
+    well = {"health": "healthy", "workers": [{"answers": True}] * 2, "packages": 1, "users": 1}
+    down = {"health": "down", "workers": []}
+    names = tuple(f"web{number}" for number in range(1, 21))
+    ansible.answer(
+        *(event(name, results=[index(well), index(well, "lib")]) for name in names[:-1]),
+        event(names[-1], results=[index(well), index(down, "lib", 1)]),
+        hosts=names,
+    )
+    monkeypatch.setenv("LINES", str(rows))
+    if is_terminal:
+        monkeypatch.setattr(io, "StringIO", Terminal)
+        monkeypatch.setenv("TERM", "dumb")
+    lines = ppctl("status", "--on", "all").out.splitlines()
+    assert len(lines) == (22 if (rows, is_terminal) == (24, True) else 41)
+    assert lines[-1].split(maxsplit=3)[:3] == ["web20", "lib", "not"]
+    if len(lines) == 22:
+        assert lines[1].split() == ["web1", "all", "2", "ok", "healthy:", "pypi,", "lib"]
+
+
+def test_the_audit_log_and_the_log_of_the_cache_are_shown_in_full(ansible: Ansible) -> None:
+    entry = {"time": "T", "by": "root", "action": "grant", "user": "ann", "detail": "upload team-*"}
+    ansible.answer(event("web1", results=[index({"entries": [entry]})]), hosts=("web1",))
+    assert "web1 pypi: T  root  grant ann (upload team-*)" in ppctl("audit", "--on", "all").out
+    logs = {"logs": [{"worker": 1, "lines": ["a"]}], "cache": ["b"]}
+    ansible.answer(event("web1", results=[index(logs)]), hosts=("web1",))
+    ran = ppctl("logs", "--on", "all")
+    assert ran.out.splitlines()[:2] == ["web1 pypi worker 1: a", "web1 pypi cache: b"]
+    assert ran.out.splitlines()[-1].split() == ["web1", "pypi", "ok", "2", "lines"]
 
 
 def test_users_diff_shows_only_what_differs(ansible: Ansible) -> None:
@@ -380,12 +438,116 @@ def test_users_are_copied_with_their_hashes_on_stdin(ansible: Ansible) -> None:
 
 
 def test_up_is_the_playbook_limited_to_the_hosts(ansible: Ansible) -> None:
-    ansible.answer(event("web1", ppctl_index_name="pypi", changes=[{}, {}], changed=True), hosts=("web1",))
+    changes = [{"action": "update", "target": path} for path in ("/a", "/b")]
+    ansible.answer(event("web1", ppctl_index_name="pypi", changes=changes, changed=True), hosts=("web1",))
     ran = ppctl("up", "--on", "web1", "--dry-run")
-    assert table(ran) == [["web1", "pypi", "changed", "2 changes"]]
+    assert ran.out.splitlines()[-1].split(maxsplit=3) == ["web1", "pypi", "changed", "2 changes"]
     (call,) = ansible.calls
     assert call["argv"][0].endswith("/site.yml")
     assert call["argv"][1:5] == ["--limit", "web1", "--check", "--diff"]
+
+
+def test_a_dry_run_of_up_shows_the_plan_once_for_all_hosts_where_it_is_the_same(ansible: Ansible) -> None:
+    write = {
+        "action": "update",
+        "target": "/srv/pypi/ppctl.yml",
+        "summary": "",
+        "diff": "-port: 1\n+port: 2\n",
+    }
+    restart = {"action": "restart", "target": "worker 1", "summary": "new settings", "diff": ""}
+    part = {"ppctl_index_name": "pypi", "changes": [write, restart]}
+    user = {"ppctl_users_index": "pypi", "changes": [{"action": "passwd", "user": "ann"}]}
+    later = {"ppctl_index_name": "pypi", "changes": [], "msg": "would bring the index up: x"}
+    ansible.answer(
+        *(event(host, changed=True, **part) for host in ("web1", "web2")),
+        event("web2", changed=True, **user),
+        event("web3", changed=True, pending=["package nginx", "ppctl"]),
+        event("web3", changed=True, **later),
+        hosts=("web1", "web2", "web3"),
+    )
+    ran = ppctl("up", "--on", "all", "--dry-run")
+    plan, _, rows = ran.out.partition("HOST")
+    assert plan.splitlines() == [
+        "web1, web2: pypi",
+        "  update   /srv/pypi/ppctl.yml",
+        "      -port: 1",
+        "      +port: 2",
+        "  restart  worker 1  (new settings)",
+        "web2: pypi",
+        "  passwd   ann",
+        "web3: the host",
+        "  install  package nginx",
+        "  install  ppctl",
+        "web3: pypi",
+        "  would bring the index up: x",
+    ]
+    assert [line.split(maxsplit=3) for line in rows.splitlines()[1:]] == [
+        ["web1", "pypi", "changed", "2 changes"],
+        ["web2", "pypi", "changed", "3 changes"],
+        ["web3", "-", "changed", "the host: package nginx, ppctl"],
+        ["web3", "pypi", "changed", "would bring the index up: x"],
+    ]
+    assert "update" not in ppctl("up", "--on", "all").out
+
+
+class Terminal(io.StringIO):
+    """A terminal that is written to, and what stands on it in the end."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def screen(self, text: str) -> list[str]:
+        lines, at = [""], 0
+        for piece in re.split(r"(\x1b\[\d*[A-Z]|\n|\r)", text):
+            if piece == "\n":
+                at += 1
+                lines += [""] * (at + 1 - len(lines))
+            elif piece.endswith("A") and piece.startswith("\x1b"):
+                at -= int(piece[2:-1])
+            elif piece == "\x1b[2K":
+                lines[at] = ""
+            elif piece == "\x1b[J":
+                lines[at:] = [""]
+            elif not piece.startswith("\x1b") and piece != "\r":
+                lines[at] += piece
+        return lines
+
+    def frames(self) -> list[list[str]]:
+        """Return what stood there after each thing that was written."""
+        ends = [match.end() for match in re.finditer(r"\x1b\[J", self.getvalue())]
+        return [self.screen(self.getvalue()[:end]) for end in ends]
+
+
+def on_a_terminal(names: Sequence[str], rows: int, monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """Show hosts that begin, and of which the last one is done."""
+    terminal = Terminal()
+    monkeypatch.setattr(live.shutil, "get_terminal_size", lambda _: os.terminal_size((40, rows)))
+    monkeypatch.delenv("TERM", raising=False)
+    with live.progress(Output(stderr=terminal)) as tell:
+        for name in names:
+            tell(HostResult(name, doing="Install ppctl"))
+        tell(HostResult(names[-1], state="ok", changed=True, step="Install ppctl " + "x" * 40))
+    return terminal
+
+
+def test_on_a_terminal_each_host_has_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = on_a_terminal(["web1", "web2"], 24, monkeypatch).frames()
+    assert frames[0] == ["web1: Install ppctl …", ""]
+    assert frames[1] == ["web1: Install ppctl …", "web2: Install ppctl …", ""]
+    assert frames[2] == ["web1: Install ppctl …", "web2: changed  (Install ppctl xxxxxxxxx", ""]
+    assert frames[3] == [""], "the table takes their place"
+
+
+def test_where_the_lines_do_not_fit_those_at_work_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = on_a_terminal([f"web{number}" for number in range(1, 8)], 5, monkeypatch).frames()
+    assert frames[-2] == ["web1: Install ppctl …", "web2: Install ppctl …", "and 5 more", ""]
+    assert max(map(len, frames)) == 4
+
+
+def test_elsewhere_each_step_that_is_done_is_a_line(ansible: Ansible) -> None:
+    begun = {"event": "start", "host": "web1", "step": "Run ppctl"}
+    ansible.answer(begun, event("web1", changed=True, **DONE), hosts=("web1",))
+    assert ppctl("restart", "--on", "all").err.splitlines() == ["web1: changed"]
 
 
 def test_up_tells_of_hosts_where_a_look_was_enough(ansible: Ansible) -> None:
@@ -454,6 +616,9 @@ def test_lines_of_somebody_elses_plugin_are_no_obstacle(ansible: Ansible) -> Non
     [
         (["logs", "--follow", "--on", "all"], "--follow and --on exclude each other"),
         (["up", "--first-user", "a", "--on", "all"], "--first-user and --on"),
+        (["up", "--index", "team", "--on", "all"], "what the inventory says, without --index"),
+        (["up", "-C", "/srv/team", "--on", "all"], "what the inventory says, without --home"),
+        (["up", "--no-wait", "--on", "all"], "what the inventory says, without --no-wait"),
         (["status", "--index", "a"], "go with --on PATTERN"),
         (["status", "-i", "a"], "go with --on PATTERN"),
         (["status", "--on", "all", "--index", "a", "-C", "/srv/a"], "exclude each other"),

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
 
+from tests.fleet.support import load
 from tests.hosts import CHECKOUT
 
-spec = importlib.util.spec_from_file_location(
-    "wanted_indexes", CHECKOUT / "ansible" / "plugins" / "filter" / "wanted_indexes.py"
-)
-assert spec and spec.loader
-plugin: Any = importlib.util.module_from_spec(spec)
+plugin: Any = None
 
 
 @pytest.fixture(scope="module", autouse=True)
-def loaded() -> None:
+def loaded() -> Iterator[None]:
+    global plugin  # noqa: PLW0603 - Ansible is not there in every virtualenv that collects these tests
     pytest.importorskip("ansible")
-    assert spec and spec.loader
-    spec.loader.exec_module(plugin)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        plugin = load("filter/wanted_indexes", monkeypatch)
+        yield
 
 
 def test_an_index_with_a_name_only_has_the_defaults() -> None:
@@ -71,9 +70,65 @@ def test_an_index_without_a_name_is_refused(index: object) -> None:
         plugin.wanted_indexes([index])
 
 
-def test_a_key_that_no_index_has_is_refused() -> None:
-    with pytest.raises(Exception, match="pypi: unknown usres; there are name, home"):
-        plugin.wanted_indexes([{"name": "pypi", "usres": []}])
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"usres": []}, "pypi: unknown usres; there are name, home"),
+        (
+            {"users": [{"name": "ann", "pasword": "x"}]},
+            "pypi: users: ann: unknown pasword; there are name, pas",
+        ),
+        ({"users": [{"name": "ann"}, {"name": "ann"}]}, "pypi: users: ann is there twice"),
+        ({"users": [{"password": "x"}]}, "pypi: users: each user needs a name"),
+        ({"takes_over": {"programm": "x"}}, "pypi: takes_over: unknown programm; there are program, pack"),
+        ({"takes_over": "pypi"}, "pypi: takes_over: expected keys and values"),
+        ({"settings": [3141]}, "pypi: settings: expected keys and values"),
+        ({"settings": {"name": "team"}}, "pypi: settings.name is team: the name is said once"),
+    ],
+)
+def test_what_nobody_would_read_is_refused(more: dict[str, object], message: str) -> None:
+    with pytest.raises(Exception, match=message) as raised:
+        plugin.wanted_indexes([{"name": "pypi", **more}])
+    assert "'x'" not in str(raised.value)
+
+
+def test_users_of_every_index_are_looked_at_too() -> None:
+    with pytest.raises(Exception, match="ppctl_users_common: ann: unknown disable; there are"):
+        plugin.wanted_indexes([{"name": "pypi"}], users=[{"name": "ann", "disable": True}])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        ({"name": "pypi"}, {"name": "pypi", "home": "/srv/b"}, "two indexes are called pypi"),
+        (
+            {"name": "a", "home": "/srv/x"},
+            {"name": "b", "home": "/srv/x"},
+            "a and b have the same home, /srv/x",
+        ),
+        ({"name": "a"}, {"name": "b"}, "a and b would both listen on port 3141: give one of them another"),
+        (
+            {"name": "a", "settings": {"host": "0.0.0.0", "port": 4000}},
+            {"name": "b", "settings": {"host": "192.0.2.1", "port": 4000}},
+            "both listen on port 4000",
+        ),
+    ],
+)
+def test_indexes_that_cannot_be_on_one_host_are_refused(
+    one: dict[str, object], other: dict[str, object], message: str
+) -> None:
+    with pytest.raises(Exception, match=message):
+        plugin.wanted_indexes([one, other])
+
+
+def test_one_port_may_have_several_addresses_and_be_handed_on() -> None:
+    here, there = (
+        {"name": name, "settings": {"host": host}} for name, host in (("a", "192.0.2.1"), ("b", "192.0.2.2"))
+    )
+    assert len(plugin.wanted_indexes([here, there])) == 2
+    new, old = {"name": "new"}, {"name": "old", "state": "absent"}
+    # The one that goes comes first, so that its port is free.
+    assert [index["name"] for index in plugin.wanted_indexes([new, old])] == ["old", "new"]
 
 
 def test_the_keys_are_those_of_the_role() -> None:

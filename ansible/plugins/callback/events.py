@@ -22,6 +22,11 @@ from ansible.plugins.callback import CallbackBase
 KEYS = ("changed", "changes", "results", "msg", "pending", "indexes", "ppctl_index_name", "ppctl_users_index")
 
 
+def step(task):
+    """Return the name of a task, without that of its role."""
+    return task.get_name(include_role_fqcn=False).rpartition(" : ")[2]
+
+
 class CallbackModule(CallbackBase):
     """Tells each result of each host at once."""
 
@@ -43,7 +48,7 @@ class CallbackModule(CallbackBase):
             host=result._host.get_name(),
             state=state,
             action=result._task.resolved_action or result._task.action,
-            step=result._task.get_name(include_role_fqcn=False).rpartition(" : ")[2],
+            step=step(result._task),
             changed=bool(data.get("changed")),
             message=str(data.get("msg", "")),
             parts=[{key: part[key] for key in KEYS if key in part} for part in parts],
@@ -52,6 +57,9 @@ class CallbackModule(CallbackBase):
     def v2_playbook_on_play_start(self, play):
         variables = play.get_variable_manager().get_vars(play=play)
         self._write("hosts", hosts=list(variables.get("ansible_play_hosts_all", [])))
+
+    def v2_runner_on_start(self, host, task):
+        self._write("start", host=host.get_name(), step=step(task))
 
     def v2_runner_on_ok(self, result, **_kwargs):
         self._tell("ok", result)

@@ -8,6 +8,7 @@ name: wanted_indexes
 short_description: The indexes of a host with all that goes for each of them
 description:
   - Adds to each index what the host's other variables say about every index, so that it stands in one place.
+  - Refuses what cannot work before a host is touched, such as keys that no index has, and tells where it is.
 version_added: "0.1.0"
 author: The ppctl authors (@ppctl)
 options:
@@ -67,20 +68,29 @@ _value:
 from collections.abc import Mapping
 
 from ansible.errors import AnsibleFilterError
+from ansible_collections.ppctl.fleet.plugins.module_utils.ppctl import TAKES_OVER, USERS
+
+try:
+    # Since 2.19. Nothing but the message depends on it.
+    from ansible._internal._datatag._tags import Origin
+except ImportError:
+    Origin = None
 
 KEYS = ("name", "home", "settings", "state", "purge", "takes_over", "users", "users_exclusive")
+EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104 - compared, not bound
 
 
 def wanted_indexes(
     indexes, *, root="/srv", settings=None, source=None, proxy="", users=(), exclusive=False, allow_weak=False
 ):
     """Return the indexes with all that goes for each of them."""
+    check_users(users, "ppctl_users_common")
     found = []
     for index in indexes:
         check(index)
         name = index["name"]
         own = index.get("users") or []
-        names = [user.get("name") for user in own]
+        names = [user["name"] for user in own]
         mine = merged(settings or {}, index.get("settings") or {}, {"name": name})
         found.append(
             {
@@ -90,23 +100,96 @@ def wanted_indexes(
                 "purge": index.get("purge", False),
                 "settings": merged({"server": source or {}}, behind(proxy, mine), mine),
                 "takes_over": index.get("takes_over"),
-                "users": [user for user in users if user.get("name") not in names] + list(own),
+                "users": [user for user in users if user["name"] not in names] + list(own),
                 "exclusive": index.get("users_exclusive", exclusive),
                 "allow_weak": allow_weak,
             }
         )
-    return found
+    check_together(found)
+    # First those that go: another one may have their port.
+    return sorted(found, key=lambda index: index["state"] != "absent")
+
+
+def refuse(message, where=None):
+    """Refuse what is in the inventory, with file and line of `where`; what is in that line may be secret."""
+    place = place_of(where)
+    raise AnsibleFilterError(f"{place}: {message}" if place else message)
+
+
+def place_of(value):
+    """Return file and line where a value was written, "" where Ansible does not tell."""
+    if Origin:
+        return str(Origin.get_tag(value) or "")
+    position = getattr(value, "ansible_pos", None)
+    return f"{position[0]}:{position[1]}" if position else ""
 
 
 def check(index):
     """Refuse what the roles would refuse: they are not asked where nothing is to be done."""
     if not isinstance(index, Mapping) or not index.get("name"):
-        raise AnsibleFilterError("ppctl_indexes: each index needs a name")
-    unknown = sorted(set(index) - set(KEYS))
-    if unknown:
-        raise AnsibleFilterError(
-            f"ppctl_indexes: {index['name']}: unknown {', '.join(unknown)}; there are {', '.join(KEYS)}"
+        refuse("ppctl_indexes: each index needs a name", index)
+    place = f"ppctl_indexes: {index['name']}"
+    check_keys(index, KEYS, place)
+    settings = index.get("settings") or {}
+    if not isinstance(settings, Mapping):
+        refuse(f"{place}: settings: expected keys and values", settings)
+    if settings.get("name", index["name"]) != index["name"]:
+        refuse(
+            f"{place}: settings.name is {settings['name']}: the name is said once, in name", settings["name"]
         )
+    if index.get("takes_over"):
+        check_keys(index["takes_over"], TAKES_OVER["options"], f"{place}: takes_over")
+    check_users(index.get("users") or [], f"{place}: users")
+
+
+def check_users(users, place):
+    """Refuse what ppctl_users would refuse, and show none of it: behind a key with a typo is a password."""
+    names = set()
+    for user in users:
+        if not isinstance(user, Mapping) or not user.get("name"):
+            refuse(f"{place}: each user needs a name", user)
+        check_keys(user, USERS["options"], f"{place}: {user['name']}")
+        if user["name"] in names:
+            refuse(f"{place}: {user['name']} is there twice", user["name"])
+        names.add(user["name"])
+
+
+def check_keys(given, known, place):
+    """Refuse keys that nobody reads: a setting with a typo would silently be none."""
+    if not isinstance(given, Mapping):
+        refuse(f"{place}: expected keys and values", given)
+    unknown = [key for key in given if key not in known]
+    if unknown:
+        # In the order of the file, so that file and line are those of the first.
+        names = ", ".join(str(key) for key in unknown)
+        refuse(f"{place}: unknown {names}; there are {', '.join(known)}", unknown[0])
+
+
+def check_together(found):
+    """Refuse indexes that cannot be on one host together."""
+    for number, index in enumerate(found):
+        for other in found[:number]:
+            both = f"ppctl_indexes: {other['name']} and {index['name']}"
+            if index["name"] == other["name"]:
+                refuse(f"ppctl_indexes: two indexes are called {index['name']}", index["name"])
+            if index["home"] == other["home"]:
+                refuse(f"{both} have the same home, {index['home']}", index["name"])
+            if "absent" not in (index["state"], other["state"]) and overlap(
+                index["settings"], other["settings"]
+            ):
+                port = index["settings"].get("port", 3141)
+                refuse(
+                    f"{both} would both listen on port {port}: give one of them another settings.port",
+                    index["name"],
+                )
+
+
+def overlap(one, other):
+    """Return whether only one of two indexes with these settings could listen."""
+    (host, port), (other_host, other_port) = (
+        (str(each.get("host", "127.0.0.1")), str(each.get("port", 3141))) for each in (one, other)
+    )
+    return port == other_port and (host == other_host or host in EVERYWHERE or other_host in EVERYWHERE)
 
 
 def behind(proxy, settings):

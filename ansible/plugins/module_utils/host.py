@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import os
 
+# Documented in doc_fragments/installation.py.
 INSTALLATION = {
-    "packages": {"type": "list", "elements": "str", "default": []},
-    "python": {"type": "path", "default": "/usr/bin/python3"},
     "path": {"type": "path", "default": "/opt/ppctl"},
     "link": {"type": "path", "default": "/usr/local/bin/ppctl"},
+    "python": {"type": "path", "default": "/usr/bin/python3"},
+}
+LOOK = {
+    "packages": {"type": "list", "elements": "str", "default": []},
     "digest": {"type": "str", "default": ""},
 }
 

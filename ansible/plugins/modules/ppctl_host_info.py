@@ -12,28 +12,9 @@ description:
   - One quick question instead of several tasks that each find that nothing is to be done.
 version_added: "0.1.0"
 author: The ppctl authors (@ppctl)
-options:
-  packages:
-    description: Packages of the operating system that must be installed.
-    type: list
-    elements: str
-    default: []
-  python:
-    description: The Python that ppctl is installed with.
-    type: path
-    default: /usr/bin/python3
-  path:
-    description: Where ppctl is installed.
-    type: path
-    default: /opt/ppctl
-  link:
-    description: The command that must lead to the ppctl that is installed.
-    type: path
-    default: /usr/local/bin/ppctl
-  digest:
-    description: What identifies the ppctl that must be installed, as C(wheelhouse.json) or the version tells.
-    type: str
-    default: ""
+extends_documentation_fragment:
+  - ppctl.fleet.installation
+  - ppctl.fleet.installation.look
 attributes:
   check_mode:
     description: Looks only, in check mode too.
@@ -83,6 +64,7 @@ import platform
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ppctl.fleet.plugins.module_utils.host import (
     INSTALLATION,
+    LOOK,
     is_installed,
     missing_packages,
 )
@@ -90,9 +72,7 @@ from ansible_collections.ppctl.fleet.plugins.module_utils.host import (
 
 def main():
     module = AnsibleModule(
-        argument_spec={
-            **INSTALLATION,
-        },
+        argument_spec={**INSTALLATION, **LOOK},
         supports_check_mode=True,
     )
     wanted = module.params

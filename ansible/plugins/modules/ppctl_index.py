@@ -120,7 +120,7 @@ EXAMPLES = r"""
 RETURN = r"""
 changes:
   description: What was done, or in check mode would be done, in order.
-  returned: O(state=present)
+  returned: always
   type: list
   elements: dict
   contains:
@@ -246,11 +246,14 @@ def absent(module, ppctl):
     """Remove the index."""
     home = module.params["home"]
     if not os.path.exists(os.path.join(home, SETTINGS_NAME)):
-        module.exit_json(changed=False)
+        module.exit_json(changed=False, changes=[])
+    purge = module.params["purge"]
     if not module.check_mode:
         ppctl.require()
-        ppctl.call("destroy", "--home", home, "--yes", *(["--purge"] if module.params["purge"] else []))
-    module.exit_json(changed=True, diff={"prepared": f"-{home}\n"})
+        ppctl.call("destroy", "--home", home, "--yes", *(["--purge"] if purge else []))
+    summary = "its packages, too" if purge else "its packages stay"
+    changes = [{"action": "destroy", "target": home, "summary": summary, "diff": "", "interrupts": ""}]
+    module.exit_json(changed=True, changes=changes, diff=diff_of(changes))
 
 
 def main():

@@ -29,20 +29,12 @@ options:
     description: What to install from O(index_url) instead, for example C(ppctl==0.1.0).
     type: str
   index_url:
-    description: The index to install O(requirement) from. Without it the one that pip on the host is set to.
+    description:
+      - The index to install O(requirement) from. Without it the one that pip on the host is set to.
+      - One that needs a login takes it from C(netrc) or from pip's configuration on the host.
     type: str
-  path:
-    description: Where ppctl is installed.
-    type: path
-    default: /opt/ppctl
-  link:
-    description: The command that people and other modules call.
-    type: path
-    default: /usr/local/bin/ppctl
-  python:
-    description: The Python to install with, 3.10 or newer.
-    type: path
-    default: /usr/bin/python3
+extends_documentation_fragment:
+  - ppctl.fleet.installation
 attributes:
   check_mode:
     description: Tells whether ppctl would be installed.
@@ -57,7 +49,7 @@ seealso:
 EXAMPLES = r"""
 - name: Install ppctl without any network
   ppctl.fleet.ppctl_install:
-    digest: "{{ (lookup('file', 'wheelhouse/wheelhouse.json') | from_json).digest }}"
+    digest: "{{ lookup('ppctl.fleet.wheelhouse', 'wheelhouse').digest }}"
     archive: /opt/ppctl.wheelhouse.tar
 
 - name: Install ppctl from our own mirror
@@ -81,6 +73,7 @@ import tarfile
 import zipfile
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ppctl.fleet.plugins.module_utils.host import INSTALLATION
 
 
 class Installation:
@@ -110,9 +103,9 @@ class Installation:
             path: to for path, to in self.links.items() if not os.path.islink(path) or os.readlink(path) != to
         }
 
-    def run(self, *argv):
+    def run(self, *argv, **environment):
         code, out, err = self.module.run_command(
-            list(argv), environ_update={"UV_NO_CONFIG": "1", "LC_ALL": "C.UTF-8"}
+            list(argv), environ_update={"UV_NO_CONFIG": "1", "LC_ALL": "C.UTF-8", **environment}
         )
         if code != 0:
             shutil.rmtree(self.path, ignore_errors=True)
@@ -181,10 +174,11 @@ class Installation:
 
     def from_index(self):
         python = os.path.join(self.path, "bin", "python")
-        index = ["--index-url", self.wanted["index_url"]] if self.wanted["index_url"] else []
+        # Not on the command line, which everybody on the host can read.
+        index = {"PIP_INDEX_URL": self.wanted["index_url"]} if self.wanted["index_url"] else {}
         self.run(self.wanted["python"], "-m", "venv", self.path)
         pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-        self.run(*pip, *index, self.wanted["requirement"])
+        self.run(*pip, self.wanted["requirement"], **index)
 
     def set_links(self, links):
         for path, to in links.items():
@@ -203,13 +197,11 @@ class Installation:
 def main():
     module = AnsibleModule(
         argument_spec={
+            **INSTALLATION,
             "digest": {"type": "str", "required": True},
             "archive": {"type": "path"},
             "requirement": {"type": "str"},
             "index_url": {"type": "str"},
-            "path": {"type": "path", "default": "/opt/ppctl"},
-            "link": {"type": "path", "default": "/usr/local/bin/ppctl"},
-            "python": {"type": "path", "default": "/usr/bin/python3"},
         },
         mutually_exclusive=[("archive", "requirement"), ("archive", "index_url")],
         supports_check_mode=True,

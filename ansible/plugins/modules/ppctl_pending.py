@@ -13,27 +13,6 @@ description:
 version_added: "0.1.0"
 author: The ppctl authors (@ppctl)
 options:
-  packages:
-    description: Packages of the operating system that must be installed.
-    type: list
-    elements: str
-    default: []
-  python:
-    description: The Python that ppctl is installed with.
-    type: path
-    default: /usr/bin/python3
-  path:
-    description: Where ppctl is installed.
-    type: path
-    default: /opt/ppctl
-  link:
-    description: The command that must lead to the ppctl that is installed.
-    type: path
-    default: /usr/local/bin/ppctl
-  digest:
-    description: What identifies the ppctl that must be installed.
-    type: str
-    default: ""
   indexes:
     description: The indexes, as the filter P(ppctl.fleet.wanted_indexes#filter) gives them.
     type: list
@@ -131,6 +110,9 @@ options:
     type: str
     choices: [changed, always, never]
     default: changed
+extends_documentation_fragment:
+  - ppctl.fleet.installation
+  - ppctl.fleet.installation.look
 attributes:
   check_mode:
     description: Looks only, in check mode too.
@@ -173,6 +155,7 @@ import os
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ppctl.fleet.plugins.module_utils.host import (
     INSTALLATION,
+    LOOK,
     is_installed,
     missing_packages,
 )
@@ -207,6 +190,7 @@ def main():
     module = AnsibleModule(
         argument_spec={
             **INSTALLATION,
+            **LOOK,
             "indexes": {
                 "type": "list",
                 "elements": "dict",
