@@ -56,7 +56,7 @@ def check(file: BinaryIO, filename: str, filetype: str) -> Metadata | None:
     elif lower.endswith(".egg"):
         found, expected = _look(metadata.egg_metadata, file, filename), "EGG-INFO/PKG-INFO"
     else:
-        found = _look(lambda opened: metadata.sdist_metadata(opened, filename), file, filename)
+        found = _look(lambda opened: metadata.sdist_metadata(opened, filename, whole=True), file, filename)
         expected = "PKG-INFO, pyproject.toml or setup.py in its only directory"
     if found.body is None:
         if found.is_buildable or (filetype == _FOR_ONE_PLATFORM and _SDIST.search(lower)):

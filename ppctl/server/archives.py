@@ -69,12 +69,15 @@ def open_zip(file: BinaryIO) -> zipfile.ZipFile:
     at, at64 = end.rfind(_END_OF_ZIP), end.rfind(_END_OF_ZIP64)
     if at < 0 or len(end) < at + 22:
         raise BadArchive("not a zip archive")
-    entries, length = struct.unpack_from("<HL", end, at + 10)
+    entries, length, begin = struct.unpack_from("<HLL", end, at + 10)
     if at64 >= 0 and len(end) >= at64 + 56:
-        entries, length = struct.unpack_from("<QQ", end, at64 + 32)
+        entries, length, begin = struct.unpack_from("<QQQ", end, at64 + 32)
     if entries > MAX_ZIP_ENTRIES or length > MAX_ZIP_DIRECTORY:
         raise BadArchive("the archive's directory is too large")
-    return zipfile.ZipFile(file)
+    archive = zipfile.ZipFile(file)
+    if archive.start_dir < begin:
+        raise BadArchive("a piece of it is missing")
+    return archive
 
 
 class Tar:
@@ -111,6 +114,20 @@ class Tar:
         found = self._take(min(size, self._content))
         self._content -= len(found)
         return found
+
+    def finish(self) -> None:
+        """Read what is left, up to MAX_UNPACKED, to see that it is whole. Raises what `members` raises."""
+        self._rest = 0
+        try:
+            while self._take(_BLOCK):
+                pass
+        except TooLarge as e:
+            if e.is_bomb:
+                raise
+        except gzip.BadGzipFile as e:
+            # What follows a whole archive is padding: old upload commands add some.
+            if "Not a gzipped file" not in str(e):
+                raise
 
     def _take(self, size: int) -> bytes:
         found = []

@@ -10,15 +10,14 @@ import errno
 import logging
 import os
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import BinaryIO
 
 from pypiserver.backend import Backend
 from pypiserver.core import PkgFile
 
-from ppctl.server import digest, drafts, metadata, scan
+from ppctl.server import digest, drafts, metadata, scan, store
 from ppctl.server.catalogue import Catalogue, File
 from ppctl.server.changes import Entry
 from ppctl.server.drafts import Draft
@@ -90,8 +89,6 @@ class FileBackend(Backend):  # type: ignore[misc]
         Raises FileExistsError when it is there and must not be overwritten, also when another upload of the
         same name won the race; OSError when the disk says no.
         """
-        final = self._packages / filename
-        is_new = not os.path.lexists(final)
         found = scan.stamp(draft.place(filename, overwrite=self._overwrite, lock=self._lock))
         entries = [Entry(filename, found, draft.sha256, about)]
         gone = []
@@ -102,18 +99,13 @@ class FileBackend(Backend):  # type: ignore[misc]
                 entries.append(digest.entry_of_sidecar(path, stamp, draft.sidecars[ending]))
             else:
                 gone.append(path)
-        self._enter(entries, gone, final if is_new else None)
-        log.info("stored %s (%d bytes)", filename, draft.size)
-
-    def _enter(self, entries: Sequence[Entry], gone: Sequence[str], new: Path | None) -> None:
-        """Put files on the pages. Raises OSError when that cannot be done, and takes the `new` one back."""
         try:
             self._catalogue.put(entries, gone)
         except (sqlite3.Error, OSError) as e:
-            if new:
-                drafts.remove(new, self._lock)
-            number = (isinstance(e, OSError) and e.errno) or (errno.ENOSPC if "full" in str(e) else errno.EIO)
+            draft.take_back(filename, self._lock)
+            number = store.error_number(e) or errno.EIO
             raise OSError(number, f"the catalogue cannot be written: {e}", str(self._catalogue.path)) from e
+        log.info("stored %s (%d bytes)", filename, draft.size)
 
     def remove_package(self, pkg: PkgFile) -> None:
         """Remove a file. Raises OSError when the disk says no; one that has gone already is no error."""

@@ -24,6 +24,7 @@ LOCK_NAME = "uploads.lock"
 """The lock in `run/` under which files get and lose their names."""
 
 _CONTENT = "content"
+_BEFORE = "before"
 _CHUNK = 1 << 17
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
@@ -37,6 +38,7 @@ class Draft:
         self._hash = hashlib.sha256()
         self.size = 0
         self.sidecars: dict[str, bytes] = {}
+        self._is_new = False
 
     def write(self, block: bytes) -> None:
         """Append a block. Raises OSError."""
@@ -72,16 +74,16 @@ class Draft:
     def place(self, name: str, *, overwrite: bool, lock: Path) -> os.stat_result:
         """Give it its name, and its sidecars theirs; they are on the disk then. Returns the file's status.
 
-        Raises FileExistsError when the name is taken and must not be overwritten; OSError. Nothing is there
-        then, unless it was to replace another file.
+        Raises FileExistsError when the name is taken and must not be overwritten; OSError. What was there
+        before is there then.
         """
         for ending, content in self.sidecars.items():
             _write_and_sync(self._directory / f"{name}{ending}", content)
         os.fsync(self._descriptor)
         packages = self._directory.parent
         with kept.alone(lock):
-            is_new = not os.path.lexists(packages / name)
-            if is_new:
+            self._is_new = not os.path.lexists(packages / name)
+            if self._is_new:
                 self._place_new(packages / name)
             elif overwrite:
                 self._replace(packages / name)
@@ -90,10 +92,18 @@ class Draft:
         try:
             _sync_directory(packages)
         except OSError:
-            if is_new:
-                remove(packages / name, lock)  # whoever is told that it failed will try again
+            self.take_back(name, lock)  # whoever is told that it failed will try again
             raise
         return os.fstat(self._descriptor)
+
+    def take_back(self, name: str, lock: Path) -> None:
+        """Undo `place`: what was there before is there again. Raises OSError."""
+        final = self._directory.parent / name
+        if self._is_new:
+            remove(final, lock)
+        else:
+            with kept.alone(lock):
+                self._put_back(final)
 
     def _place_new(self, final: Path) -> None:
         """Place the sidecars first: whoever sees the file sees them, too. Those of an earlier file go."""
@@ -108,10 +118,32 @@ class Draft:
 
     def _replace(self, final: Path) -> None:
         """Never let the signature of one file be beside another one, not even for a moment."""
-        _unlink_all(sidecars_of(final))
-        os.replace(self._directory / _CONTENT, final)
-        for ending in self.sidecars:
-            _place(self._directory / f"{final.name}{ending}", final.with_name(f"{final.name}{ending}"))
+        for path, before in self._before(final):
+            with contextlib.suppress(FileNotFoundError):
+                _link(path, before)
+        try:
+            _unlink_all(sidecars_of(final))
+            os.replace(self._directory / _CONTENT, final)
+            for ending in self.sidecars:
+                _place(self._directory / f"{final.name}{ending}", final.with_name(f"{final.name}{ending}"))
+        except BaseException:
+            self._put_back(final)
+            raise
+
+    def _put_back(self, final: Path) -> None:
+        """Let what was replaced be there again; where there are no links, what has come stays."""
+        if os.path.lexists(self._directory / _BEFORE):
+            _unlink_all(sidecars_of(final))
+            for path, before in self._before(final):
+                with contextlib.suppress(FileNotFoundError):
+                    os.replace(before, path)
+
+    def _before(self, final: Path) -> list[tuple[Path, Path]]:
+        """Return each path of the file that is replaced and its sidecars, and where it is kept meanwhile."""
+        return [
+            (final.with_name(f"{final.name}{ending}"), self._directory / f"{_BEFORE}{ending}")
+            for ending in ("", *names.SIDECARS)
+        ]
 
 
 @contextlib.contextmanager
@@ -157,7 +189,10 @@ def _make(packages: Path) -> tuple[Path, int]:
     """Return a new, locked directory, and its file descriptor."""
     while True:
         directory = packages / f"{PREFIX}{secrets.token_hex(8)}"
-        os.mkdir(directory, 0o700)
+        try:
+            os.mkdir(directory, 0o700)
+        except FileNotFoundError as e:
+            raise OSError(errno.ENODEV, "the packages directory is gone", str(packages)) from e
         with contextlib.suppress(FileNotFoundError):
             lock = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             with contextlib.suppress(OSError):  # without locks leftovers are found by their age (doctor)
@@ -217,6 +252,15 @@ def _write_and_sync(path: Path, content: bytes) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _link(path: Path, other: Path) -> None:
+    """Give a file a second name, where the file system has such. Raises OSError."""
+    try:
+        os.link(path, other, follow_symlinks=False)
+    except OSError as e:
+        if e.errno not in _NO_HARD_LINKS:
+            raise
 
 
 def _place(draft: Path, final: Path) -> None:

@@ -11,8 +11,9 @@ import sqlite3
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ppctl.server import store
 from ppctl.server.access import bearer_as_basic
-from ppctl.server.answers import Answer
+from ppctl.server.answers import Answer, status_line
 from ppctl.server.body import BadBody, Body, TooSlow, guard, then_drain
 from ppctl.server.config import ServerConfig
 from ppctl.server.logs import printable
@@ -43,6 +44,18 @@ _STATUS = {
     503: "503 Service Unavailable",
     507: "507 Insufficient Storage",
 }
+_NO_ROOM = (507, "No space left on the server")
+_NOT_ALLOWED = (503, "The server may not write to its own directories")
+_BROKEN = (503, "The server's disk does not work")
+_DISK = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EROFS: (503, "The server's disk is read-only: nothing can be stored or removed"),
+    errno.EACCES: _NOT_ALLOWED,
+    errno.EPERM: _NOT_ALLOWED,
+    **dict.fromkeys((errno.EIO, errno.ENODEV, errno.ENXIO, errno.ENOTCONN, errno.ESTALE), _BROKEN),
+}
+"""What a request is answered with when the disk says no. Clients show it, and may try again."""
 
 
 class Front:
@@ -168,9 +181,10 @@ def _explain(error: Exception, environ: Environ) -> tuple[int, str]:
     if _is_busy(error):
         log.error("the catalogue is locked by another process: %s", error)
         return 503, "The index is busy: try again"
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        log.error("no space left: %s", error.filename or "upload")
-        return 507, "No space left on the server"
+    refused = _DISK.get(store.error_number(error) or 0)
+    if refused:
+        log.error("%s: %s (`ppctl doctor` tells more)", refused[1], error)
+        return refused
     log.error("%s %s failed", environ["REQUEST_METHOD"], printable(environ["PATH_INFO"]), exc_info=error)
     return 500, "Internal Server Error"
 
@@ -182,7 +196,9 @@ def _is_busy(error: Exception) -> bool:
 
 
 def _plain(start_response: StartResponse, status: int, message: str) -> list[bytes]:
-    return _answer(start_response, _STATUS[status], "text/plain; charset=utf-8", message + "\n")
+    # twine and pip show nothing but the status line.
+    line = status_line(status, message) if status in (503, 507) else _STATUS[status]
+    return _answer(start_response, line, "text/plain; charset=utf-8", message + "\n")
 
 
 def _answer(start_response: StartResponse, status: str, content_type: str, text: str) -> list[bytes]:

@@ -120,18 +120,29 @@ def egg_metadata(file: BinaryIO) -> Found:
         return Found(_unpack(archive, name) if name in archive.namelist() else None)
 
 
-def sdist_metadata(file: BinaryIO, file_name: str) -> Found:
-    """Return the PKG-INFO of an sdist. Raises as `wheel_metadata`, and what broken streams raise."""
+def sdist_metadata(file: BinaryIO, file_name: str, *, whole: bool = False) -> Found:
+    """Return the PKG-INFO of an sdist. Raises as `wheel_metadata`, and what broken streams raise.
+
+    PKG-INFO comes early: that the rest is there and unpacks is only seen when the `whole` of it is read.
+    """
     ending = _SDIST.search(file_name)
     if not ending:
         return Found(None)
     if ending[3]:
         with open_zip(file) as archive:
             names = archive.namelist()
-            found = [name for name in names if _in_top(name) == "PKG-INFO"]
-            body = _unpack(archive, found[0]) if found else None
+            told = [name for name in names if _in_top(name) == "PKG-INFO"]
+            body = _unpack(archive, told[0]) if told else None
             return Found(body, any(_in_top(name) in _BUILT_BY for name in names))
-    tar, is_buildable = Tar(file, (ending[1] or "gz").lower()), False
+    tar = Tar(file, (ending[1] or "gz").lower())
+    found = _tar_metadata(tar)
+    if whole:
+        tar.finish()
+    return found
+
+
+def _tar_metadata(tar: Tar) -> Found:
+    is_buildable = False
     for member in tar.members():
         name = _in_top(member.name)
         if name == "PKG-INFO":

@@ -8,6 +8,7 @@ sees that its own is no longer the one at the path.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import os
@@ -30,6 +31,13 @@ HASH_SECONDS = 0.5
 """So long is spent on hashes before a new catalogue is used; the others follow."""
 
 _SMALL = 8 << 20
+# SQLite's words (sqlite3_errstr), since Python 3.10 tells no numbers.
+_FAULTS = {
+    "disk is full": errno.ENOSPC,
+    "readonly database": errno.EROFS,
+    "disk I/O error": errno.EIO,
+    "unable to open database file": errno.EIO,
+}
 _CACHE_KB = 512
 
 _SCHEMA = """
@@ -110,6 +118,15 @@ def identity(path: Path | str) -> Identity | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def error_number(error: BaseException) -> int | None:
+    """Return the errno of what the system has refused, to us or to SQLite; None for other errors."""
+    if isinstance(error, OSError):
+        return error.errno
+    if not isinstance(error, sqlite3.OperationalError):
+        return None
+    return next((number for words, number in _FAULTS.items() if words in str(error)), None)
 
 
 def open_store(path: Path, packages: Path, broken: Identity | None = None) -> Store:

@@ -23,7 +23,7 @@ NAME = "foo-1.0.tar.gz"
 
 @pytest.fixture(params=[True, False], ids=["hard links", "no hard links"])
 def links(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(*args: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EPERM, "no hard links here")
 
     if not request.param:

@@ -6,6 +6,7 @@ import errno
 import io
 import logging
 import socket
+import sqlite3
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -43,17 +44,25 @@ def ask(error: Exception | None = None, **environ: Any) -> tuple[str, bytes, dic
 
 
 @pytest.mark.parametrize(
-    ("error", "agent", "status"),
+    ("error", "status"),
     [
-        (OSError(errno.ENOSPC, "x"), "", "507 Insufficient Storage"),
-        (OSError(errno.EDQUOT, "x"), "", "507 Insufficient Storage"),
-        (OSError(errno.EIO, "x"), "", "500 Internal Server Error"),
-        (KeyError("secret"), "", "500 Internal Server Error"),
+        (OSError(errno.ENOSPC, "x"), "507 No space left on the server"),
+        (OSError(errno.EDQUOT, "x"), "507 No space left on the server"),
+        (OSError(errno.EIO, "secret"), "503 The server's disk does not work"),
+        (OSError(errno.EROFS, "x"), "503 The server's disk is read-only: nothing can be stored or removed"),
+        (OSError(errno.EACCES, "secret"), "503 The server may not write to its own directories"),
+        (sqlite3.OperationalError("database or disk is full"), "507 No space left on the server"),
+        (sqlite3.OperationalError("disk I/O error"), "503 The server's disk does not work"),
+        (sqlite3.OperationalError("no such table: secret"), "500 Internal Server Error"),
+        (OSError(errno.EPIPE, "secret"), "500 Internal Server Error"),
+        (KeyError("secret"), "500 Internal Server Error"),
     ],
 )
-def test_errors_have_their_status(error: Exception, agent: str, status: str) -> None:
-    found, body, _ = ask(error, HTTP_USER_AGENT=agent)
+def test_errors_have_their_status(error: Exception, status: str, caplog: pytest.LogCaptureFixture) -> None:
+    found, body, _ = ask(error)
     assert found == status
+    assert ("Traceback" in caplog.text) is status.startswith("500")
+    assert caplog.text.count("ERROR") == 1
     assert b"secret" not in body
     assert b"Traceback" not in body
 

@@ -25,6 +25,7 @@ from tests.effort import QUICK
 from tests.server.archives import source, wheel
 from tests.server.faults import Steps
 from tests.server.in_process import Index
+from tests.server.killed_uploads import OLD_CONTENT
 from tests.server.signed import ALL, CONTENT, WHEEL, listed, signed_form
 from tests.server.worker_process import Home, new_home, upload_form
 
@@ -63,10 +64,39 @@ def test_killed_at_every_step(tmp_path: Path) -> None:
         assert found["sha256"] == hashlib.sha256(CONTENT).hexdigest()
 
 
-@pytest.mark.parametrize("code", [errno.ENOSPC] if QUICK else [errno.ENOSPC, errno.EDQUOT, errno.EIO])
-def test_failing_at_every_step(tmp_path: Path, code: int) -> None:
-    """Removing never fails for want of room; every other step does."""
-    names = ("mkdir", "open", "write", "fsync", "link")
+@pytest.mark.e2e
+def test_killed_at_every_step_of_replacing(tmp_path: Path) -> None:
+    """With `overwrite: true`: the old file or the new one, whole, never with what belongs to the other."""
+    command = [sys.executable, "-m", "tests.server.killed_uploads", "--overwrite", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(results) > 30
+    assert [found["killed"] for found in results] == [True] * (len(results) - 1) + [False]
+    was_new = False
+    for found in results:
+        is_new = found["file"] == NEW_SHA256
+        assert is_new or found["file"] == OLD_SHA256
+        assert is_new >= was_new  # from one step on
+        was_new = is_new
+        assert found["signature"] in (None, "new" if is_new else "old")
+        (file,) = found["later"]
+        assert file["hashes"]["sha256"] == found["file"]
+        assert not file.get("provenance") or found["attested"] == found["file"]
+        assert set(found["names"]) <= set(ALL) and WHEEL in found["names"]
+        assert (found["retry"], found["at last"], found["sha256"]) == (200, ALL, NEW_SHA256)
+        assert is_complete(found["listed"])
+
+
+OLD_SHA256, NEW_SHA256 = (hashlib.sha256(content).hexdigest() for content in (OLD_CONTENT, CONTENT))
+DISK_FULL, FAULTY = [errno.ENOSPC, errno.EDQUOT], [errno.EIO, errno.EROFS, errno.EACCES]
+
+
+@pytest.mark.parametrize("overwrite", [False, True], ids=["new", "replacing"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS] if QUICK else DISK_FULL + FAULTY)
+def test_failing_at_every_step(tmp_path: Path, code: int, overwrite: bool) -> None:
+    """Removing never fails for want of room; every other step does. What was there before is there again."""
+    names = ("mkdir", "open", "write", "fsync", "link", "replace")
 
     def fail() -> None:
         raise OSError(code, os.strerror(code))
@@ -74,15 +104,21 @@ def test_failing_at_every_step(tmp_path: Path, code: int) -> None:
     for number in range(1, 100):
         home = tmp_path / str(number)
         home.mkdir()
-        index = Index(home)
+        index = Index(home, overwrite=overwrite)
         index.get("/simple/")
+        if overwrite:
+            assert index.post(*signed_form(WHEEL, OLD_CONTENT)).status == 200
+        before = [(name, (index.packages / name).read_bytes()) for name in index.names()]
+        page = listed(index)
         steps = Steps(number, fail)
         with steps.watching(names):
             status = index.post(*signed_form()).status
         if steps.count < number:
             assert status == 200
             break
-        assert (status, index.names(), listed(index)) == (500 if code == errno.EIO else 507, [], [])
+        assert status == (507 if code in DISK_FULL else 503)
+        assert [(name, (index.packages / name).read_bytes()) for name in index.names()] == before
+        assert listed(index) == page
         assert index.post(*signed_form()).status == 200
         assert index.names() == ALL
     assert number > 12
@@ -97,6 +133,19 @@ def test_a_catalogue_that_cannot_be_written(tmp_path: Path) -> None:
         assert index.post(*signed_form()).status == 507
     assert (index.names(), listed(index)) == ([], [])
     assert index.post(*signed_form()).status == 200
+
+
+def test_a_catalogue_that_cannot_be_written_when_a_file_is_replaced(tmp_path: Path) -> None:
+    index = Index(tmp_path, overwrite=True)
+    assert index.post(*signed_form(WHEEL, OLD_CONTENT, b"old")).status == 200
+    page = listed(index)
+    with mock.patch.object(Catalogue, "put", side_effect=sqlite3.OperationalError("disk I/O error")):
+        assert index.post(*signed_form()).status == 503
+    assert (index.names(), listed(index)) == (ALL, page)
+    assert (index.packages / WHEEL).read_bytes() == OLD_CONTENT
+    assert (index.packages / f"{WHEEL}.asc").read_bytes() == b"old"
+    assert index.post(*signed_form()).status == 200
+    assert (index.packages / WHEEL).read_bytes() == CONTENT
 
 
 @contextmanager
@@ -124,6 +173,33 @@ def test_a_full_disk() -> None:
         assert home.get(f"/packages/{name}").body == content
         assert home.upload(*wheel("foo", "1.1", content=os.urandom(4 << 20))).status == 507
         assert home.stored() == [name]
+
+
+@CAN_MOUNT
+@pytest.mark.e2e
+@pytest.mark.parametrize("overwrite", [False, True], ids=["new", "replacing"])
+def test_a_disk_that_becomes_read_only(overwrite: bool) -> None:
+    """As kernels do after an error: reads go on, who wants to change something is told, nothing is lost."""
+    name = WHEEL if overwrite else "foo-1.1-py3-none-any.whl"
+    content = CONTENT if overwrite else wheel("foo", "1.1")[1]
+    removal = ("application/x-www-form-urlencoded", b":action=remove_pkg&name=foo&version=1.0")
+    with new_home(overwrite=overwrite) as home, small_disk(home.packages, "3m"):
+        worker = home.start()
+        assert home.upload(WHEEL, OLD_CONTENT).status == 200
+        subprocess.run(["mount", "-o", "remount,ro", str(home.packages)], check=True)
+        says = "The server's disk is read-only: nothing can be stored or removed"
+        for content_type, body in (upload_form(name, content), removal):
+            said = home.request("POST", "/", body, {"Content-Type": content_type})
+            assert (said.status, said.reason, said.text) == (503, says, f"{says}\n")
+        assert home.stored() == [WHEEL]
+        assert home.get(f"/packages/{WHEEL}").body == OLD_CONTENT
+        assert home.get("/simple/foo/").text.count("<a ") == 1
+        log = worker.log.read_text()
+        assert log.count("disk is read-only") == 2 and "Traceback" not in log
+        subprocess.run(["mount", "-o", "remount,rw", str(home.packages)], check=True)
+        assert home.upload(name, content).status == 200
+        assert home.get(f"/packages/{name}").body == content
+        assert home.request("POST", "/", removal[1], {"Content-Type": removal[0]}).status == 200
 
 
 @CAN_MOUNT
