@@ -19,6 +19,9 @@ from ppctl.host import Host
 from ppctl.index import FILE_MODE, Index
 from ppctl.server import refused
 
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+"""How times are written, here and in the log of refused logins; such texts sort as times do."""
+
 UNREADABLE = "?"
 """The action of an entry that was made from a line ppctl has not written; `detail` is that line."""
 
@@ -121,4 +124,4 @@ def _parse(line: str) -> Entry:
 
 
 def _now() -> str:
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.now(timezone.utc).strftime(TIME)

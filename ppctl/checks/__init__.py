@@ -50,6 +50,7 @@ CHECKS: tuple[Check, ...] = (
     Check("htpasswd", "every line of htpasswd is understood", accounts.lines),
     Check("passwords", "every password hash is strong", accounts.hashes),
     Check("users", "there are users who can log in", accounts.users),
+    Check("logins", "few logins were refused in the last hour", accounts.guesses),
     Check("permissions", "what users may do can be read, and counts", rights.permissions),
     Check("tokens", "every token works, and for a while", rights.tokens),
     Check("release", "the current release works", programs.release),

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import shlex
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
+from datetime import datetime, timezone
 
+from ppctl import audit
 from ppctl.checks.base import CannotCheck, Finding, NotApplicable, Subject, listed, problem, warning
-from ppctl.server import htpasswd
+from ppctl.server import htpasswd, refused
 from ppctl.server.htpasswd import Line
 from ppctl.settings import Action
+
+RECENT_SECONDS = 3600.0
+MANY_REFUSED = 200
+"""More than one program with an old password makes: each of two workers notes it once a minute."""
 
 
 def _lines(subject: Subject) -> list[Line]:
@@ -97,6 +103,28 @@ def users(subject: Subject) -> Iterator[Finding]:
     why = "every user is disabled" if known else "there is no user"
     mend = subject.ppctl("enable", next(iter(known))) if known else subject.ppctl("adduser", "NAME")
     yield warning(f"{why}, so nobody can: {actions}", where=subject.layout.htpasswd, mend=mend)
+
+
+def guesses(subject: Subject) -> Iterator[Finding]:
+    """Many refused logins in the last hour: somebody guesses, or a program has an old password."""
+    since = datetime.fromtimestamp(subject.now - RECENT_SECONDS, timezone.utc)
+    recent = [
+        entry
+        for entry in audit.refused_logins(subject.index, subject.host)
+        if entry.action != audit.UNREADABLE and entry.time >= since.strftime(audit.TIME)
+    ]
+    if len(recent) < MANY_REFUSED:
+        return
+    (address, count), (name, tries) = (
+        Counter(each).most_common(1)[0] for each in zip(*((e.by, e.user) for e in recent), strict=True)
+    )
+    yield warning(
+        f"{len(recent)} logins were refused in the last hour, {count} of them from {address}, {tries} for "
+        + ("names of nobody" if name == refused.NOBODY else f"the user {name}")
+        + ": somebody guesses, or a program has an old password",
+        where=subject.layout.run / refused.FILE_NAME,
+        mend=f"look who it is: {subject.ppctl('audit', '--logins')}; keep that out, or mend the program",
+    )
 
 
 def _passwd(subject: Subject, name: str) -> str:

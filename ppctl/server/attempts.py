@@ -7,14 +7,18 @@ many addresses can try of one account is bounded by how many hashes are computed
 from __future__ import annotations
 
 import ipaddress
-import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
-LIMIT = 4096
-"""How many of each kind are remembered; the one that was not seen for the longest time is forgotten."""
+from ppctl.server.shared import Table
+
+LIMIT = 8192
+"""About how many users and addresses are remembered; those that have waited for the longest are forgotten."""
+
+FILE_NAME = "attempts.table"
 
 Clock = Callable[[], float]
 
@@ -39,14 +43,16 @@ class TooMany(Exception):
 
 
 class Attempts:
-    """The wrong logins of the last minutes, in this worker. Safe to use from many threads."""
+    """The wrong logins of the last minutes, in all workers: they share the file `path`. For many threads."""
 
-    def __init__(self, *, clock: Clock = time.monotonic, limit: int = LIMIT) -> None:
-        self._pairs = _Buckets(BY_USER_AND_ADDRESS, clock, limit)
-        self._addresses = _Buckets(BY_ADDRESS, clock, limit)
-        self._known: OrderedDict[Hashable, None] = OrderedDict()
+    def __init__(
+        self, path: Path | None = None, *, clock: Clock = time.monotonic, limit: int = LIMIT
+    ) -> None:
+        self._table = Table(path, limit)
+        self._pairs = _Buckets(BY_USER_AND_ADDRESS, clock, self._table)
+        self._addresses = _Buckets(BY_ADDRESS, clock, self._table)
+        self._known: OrderedDict[str, None] = OrderedDict()
         self._limit = limit
-        self._lock = threading.Lock()
 
     def begin(self, user: str, address: str) -> None:
         """Count an attempt as wrong, before it is looked at: many at once are no way around. Raises TooMany.
@@ -54,7 +60,7 @@ class Attempts:
         An attempt that is refused does not count.
         """
         pair, network = _pair(user, address), network_of(address)
-        with self._lock:
+        with self._table.alone():
             wait = self._pairs.wait(pair)
             # Somebody who has got in from there before is not held up by others at the same address.
             if pair not in self._known:
@@ -67,7 +73,7 @@ class Attempts:
     def succeeded(self, user: str, address: str) -> None:
         """Take back what `begin` has counted: the login was right."""
         pair = _pair(user, address)
-        with self._lock:
+        with self._table.alone():
             self._pairs.forget(pair)
             self._addresses.give_back(network_of(address))
             self._known[pair] = None
@@ -76,42 +82,39 @@ class Attempts:
                 self._known.popitem(last=False)
 
     def is_known(self, user: str, address: str) -> bool:
-        """Return whether this user has logged in from this address before."""
+        """Return whether this user has logged in from this address before, at this worker."""
         return _pair(user, address) in self._known
-
-    def __len__(self) -> int:
-        return len(self._pairs) + len(self._addresses) + len(self._known)
 
 
 class _Buckets:
-    """What is left of a rate, for each key: the time at which all of it will be there again."""
+    """What is left of a rate, for each key: the table has the time at which all of it will be there again."""
 
-    def __init__(self, rate: Rate, clock: Clock, limit: int) -> None:
+    def __init__(self, rate: Rate, clock: Clock, table: Table) -> None:
         self._rate = rate
         self._clock = clock
-        self._limit = limit
-        self._full: OrderedDict[Hashable, float] = OrderedDict()
+        self._table = table
 
-    def wait(self, key: Hashable) -> float:
+    def wait(self, key: str) -> float:
         """Return how many seconds it takes until there is one more; 0 if there is one."""
         room = (self._rate.at_once - 1) * self._rate.seconds
-        return max(0.0, self._full.get(key, 0.0) - self._clock() - room)
+        return max(0.0, self._full(key) - self._clock() - room)
 
-    def take(self, key: Hashable) -> None:
-        self._full[key] = max(self._full.get(key, 0.0), self._clock()) + self._rate.seconds
-        self._full.move_to_end(key)
-        if len(self._full) > self._limit:
-            self._full.popitem(last=False)
+    def take(self, key: str) -> None:
+        self._table.put(self._named(key), max(self._full(key), self._clock()) + self._rate.seconds)
 
-    def give_back(self, key: Hashable) -> None:
-        if key in self._full:
-            self._full[key] -= self._rate.seconds
+    def give_back(self, key: str) -> None:
+        full = self._full(key)
+        if full:
+            self._table.put(self._named(key), full - self._rate.seconds)
 
-    def forget(self, key: Hashable) -> None:
-        self._full.pop(key, None)
+    def forget(self, key: str) -> None:
+        self._table.put(self._named(key), 0.0)
 
-    def __len__(self) -> int:
-        return len(self._full)
+    def _full(self, key: str) -> float:
+        return self._table.get(self._named(key))
+
+    def _named(self, key: str) -> str:
+        return f"{self._rate.at_once}\0{key}"
 
 
 def network_of(address: str) -> str:
@@ -124,5 +127,5 @@ def network_of(address: str) -> str:
         return address
 
 
-def _pair(user: str, address: str) -> Hashable:
-    return (user[:256], network_of(address))
+def _pair(user: str, address: str) -> str:
+    return f"{network_of(address)}\0{user[:256]}"

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from ppctl.server import htpasswd
+from ppctl.server import attempts, htpasswd
 from ppctl.server.answers import MustWait
 from ppctl.server.attempts import Attempts
 from ppctl.server.followed import Followed
@@ -51,7 +51,7 @@ class Users:
         self._file = _File(path)
         self.right = Logins(clock=clock)
         self.wrong = Logins(seconds=_WRONG_SECONDS, clock=clock)
-        self.attempts = Attempts(clock=clock)
+        self.attempts = Attempts(run / attempts.FILE_NAME, clock=clock)
         self.refused = RefusedLogins(run)
         self._hasher = Hasher()
 

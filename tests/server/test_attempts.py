@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ppctl.server import attempts
-from ppctl.server.attempts import BY_ADDRESS, BY_USER_AND_ADDRESS, Attempts, TooMany
+from ppctl.server import attempts, shared
+from ppctl.server.attempts import BY_ADDRESS, BY_USER_AND_ADDRESS, LIMIT, Attempts, TooMany
 
 HERE, THERE = "192.0.2.1", "198.51.100.1"
 
@@ -117,10 +123,73 @@ def test_a_client_of_ipv6_has_a_network(address: str, client: str) -> None:
 )
 def test_the_memory_is_bounded(logins: list[tuple[str, str, bool]]) -> None:
     clock = Clock()
-    made = Attempts(clock=clock, limit=5)
-    for user, address, is_right in logins:
-        clock.now += 10
-        made.begin(user, address)
-        if is_right:
-            made.succeeded(user, address)
-        assert len(made) <= 3 * 5
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "table"
+        made = Attempts(path, clock=clock, limit=8)
+        size = path.stat().st_size
+        for user, address, is_right in logins:
+            clock.now += 10
+            made.begin(user, address)
+            if is_right:
+                made.succeeded(user, address)
+            assert len(made._known) <= 8
+        assert path.stat().st_size == size < 1000
+    assert LIMIT <= 1 << 13
+
+
+# --- all workers together
+
+
+def test_workers_count_together(tmp_path: Path) -> None:
+    workers = [Attempts(tmp_path / "table", clock=Clock()) for _ in range(4)]
+    tries = 0
+    for number in range(100):
+        tries += fails(workers[number % 4], "ann", HERE, 1)
+    assert tries == BY_USER_AND_ADDRESS.at_once
+    workers[0].begin("ann", THERE)
+    workers[0].succeeded("ann", THERE)
+    assert fails(workers[1], "ann", THERE) == BY_USER_AND_ADDRESS.at_once
+
+
+def test_many_processes_at_once_count_each_try_once(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from ppctl.server.attempts import Attempts, TooMany\n"
+        "made, tries = Attempts(Path(sys.argv[1]), clock=lambda: 1000.0), 0\n"
+        "for _ in range(100):\n"
+        "    try: made.begin('ann', '192.0.2.1'); tries += 1\n"
+        "    except TooMany: pass\n"
+        "print(tries)\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "table")]
+    running = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
+    assert sum(int(each.communicate()[0]) for each in running) == BY_USER_AND_ADDRESS.at_once
+
+
+@pytest.mark.parametrize(
+    "harm", ["remove", "cut", "empty", "garbage", "link", "no directory", "another boot"]
+)
+def test_a_table_that_is_harmed_stops_nobody(
+    tmp_path: Path, harm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was counted may be lost; counting goes on."""
+    path = tmp_path / "run" / "table"
+    if harm != "no directory":
+        path.parent.mkdir()
+    if harm == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    made = Attempts(path, clock=Clock())
+    assert fails(made, "ann", HERE) == BY_USER_AND_ADDRESS.at_once
+    if harm == "remove":
+        path.unlink()
+    elif harm in ("cut", "empty"):
+        os.truncate(path, 100 if harm == "cut" else 0)
+    elif harm == "garbage":
+        path.write_bytes(os.urandom(path.stat().st_size))
+    elif harm == "another boot":
+        monkeypatch.setattr(shared, "_BOOT", tmp_path / "another")
+    for each in (made, Attempts(path, clock=Clock())):
+        assert fails(each, "bob", THERE) <= BY_USER_AND_ADDRESS.at_once
+        assert fails(each, "bob", THERE) == 0
+    assert not (tmp_path / "elsewhere").exists()
+    if harm == "another boot":
+        assert fails(Attempts(path, clock=Clock()), "ann", HERE) == BY_USER_AND_ADDRESS.at_once

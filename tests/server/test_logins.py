@@ -13,7 +13,7 @@ from ppctl.server import htpasswd
 from ppctl.server.attempts import BY_ADDRESS, BY_USER_AND_ADDRESS
 from ppctl.server.hashing import MOST_STRANGERS
 from ppctl.server.refused import FILE_NAME
-from tests.server.worker_process import Answer, Home, new_home
+from tests.server.worker_process import Answer, Home, basic_auth, new_home
 
 pytestmark = pytest.mark.e2e
 
@@ -70,6 +70,21 @@ def test_an_address_that_tries_many_names_is_slowed_down(home: Home) -> None:
     header = {"X-Forwarded-For": "192.0.2.77"}
     uploads = [home.upload("foo-3.0.zip", b"x", login=(name, "y"), headers=header).status for name in names]
     assert set(uploads) <= {401, 429} and 429 in uploads
+
+
+def test_more_workers_are_no_more_guesses() -> None:
+    with new_home(login=["list"]) as home:
+        home.htpasswd.write_text(f"ann:{CHEAP}\n")
+        (home.packages / "foo-1.0.zip").write_bytes(b"content")
+        workers = [home.start(number) for number in (1, 2, 3)]
+        statuses = []
+        for number in range(3 * BY_USER_AND_ADDRESS.at_once):
+            login = {"Authorization": basic_auth("ann", f"guess{number}"), "X-Forwarded-For": "192.0.2.66"}
+            statuses.append(workers[number % 3].request("GET", "/simple/", headers=login).status)
+        assert statuses[: BY_USER_AND_ADDRESS.at_once] == [401] * BY_USER_AND_ADDRESS.at_once
+        # While this took its time, one more or two may have been due.
+        assert statuses.count(401) <= BY_USER_AND_ADDRESS.at_once + 2 and 429 in statuses
+        assert get(home, ("ann", PASSWORD), "192.0.2.1").status == 200
 
 
 def test_a_program_with_an_old_password_is_only_refused(home: Home) -> None:

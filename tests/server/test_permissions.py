@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -258,7 +259,7 @@ def test_the_last_use_is_noted_once_a_minute(site: Site) -> None:
 
 def test_a_use_that_cannot_be_noted_is_one_all_the_same(site: Site) -> None:
     site.put({}, TOKEN)
-    site.run.rmdir()
+    shutil.rmtree(site.run)
     os.symlink("/nowhere", site.run)
     assert site.accounts.identify(TOKEN_USER, SECRET)
 
