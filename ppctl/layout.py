@@ -39,6 +39,16 @@ class Layout:
         return self.packages / ".ppctl-names"
 
     @property
+    def names_copy(self) -> Path:
+        """A copy of these names, for when the packages are copied without it."""
+        return self.run / "names.copy"
+
+    @property
+    def names_lost(self) -> Path:
+        """There when the list of names was made of nothing but what was here."""
+        return self.run / "names-lost"
+
+    @property
     def htpasswd(self) -> Path:
         """Users and password hashes."""
         return self.home / "htpasswd"

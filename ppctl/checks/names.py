@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import shlex
 from collections.abc import Iterator
 
-from ppctl.checks.base import CannotCheck, Finding, NotApplicable, Subject, problem, warning
+from ppctl.checks.base import CannotCheck, Finding, NotApplicable, Subject, listed, problem, warning
 from ppctl.server import known
 from ppctl.server.permissions import check_pattern
 from ppctl.server.upstream import is_private
@@ -28,9 +30,34 @@ def names(subject: Subject) -> Iterator[Finding]:
         )
         return
     try:
-        known.parse(content)
+        listed_there = known.parse(content)
     except ValueError as e:
         yield problem(f"broken: {e}{closed}", where=path, mend=_restore(subject))
+        return
+    yield from _lost(subject, listed_there)
+
+
+def _lost(subject: Subject, there: frozenset[str]) -> Iterator[Finding]:
+    """Names that are known to be missing in the list, and a list of which nobody knows what is missing."""
+    copied = subject.host.read(subject.layout.names_copy)
+    with contextlib.suppress(ValueError):
+        missing = sorted(known.parse(copied) - there) if copied is not None else []
+        if missing:
+            yield warning(
+                f"names that were here are missing in it ({len(missing)}): {listed(missing)}",
+                where=subject.layout.names,
+                mend=f"{subject.ppctl('restart')}: then they are in it again; "
+                f"to let one go: {subject.ppctl('packages forget', 'NAME')}",
+            )
+    if subject.settings.upstream is not Upstream.NONE and subject.host.stat(subject.layout.names_lost):
+        yield warning(
+            "it was made of the projects that were here: what had no files any more is not in it, and may "
+            f"come from {subject.settings.upstream_url}",
+            where=subject.layout.names,
+            mend=f"restore {subject.layout.names.name} from a backup and type {subject.ppctl('restart')}, or "
+            f"add the names to `private` in {subject.layout.settings}; then: "
+            + subject.as_root(f"rm {shlex.quote(str(subject.layout.names_lost))}"),
+        )
 
 
 def elsewhere(subject: Subject) -> Iterator[Finding]:
@@ -61,5 +88,7 @@ def elsewhere(subject: Subject) -> Iterator[Finding]:
 
 def _restore(subject: Subject) -> str:
     path = subject.layout.names
-    again = f"move it away and type {subject.ppctl('restart')}: then it has what is here now"
+    again = (
+        f"move it away and type {subject.ppctl('restart')}: then it has what its copy has and what is here"
+    )
     return f"restore {path.name} from a backup, or {again}"

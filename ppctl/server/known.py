@@ -3,10 +3,15 @@
 Kept beside the packages, as marks and owners are. One name a line, added at the end: an upload to a known
 project writes nothing, a new name is one short write. A line without an end was cut short by a power cut; it
 is no name yet, since the name comes before the file is on any page.
+
+Nothing else tells of a project whose last file has gone, so there is a copy in `run/`: whoever copies
+`packages/*` to another disk leaves behind what begins with a dot. Where both are gone, a note stays that
+`ppctl doctor` shows.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import re
@@ -20,6 +25,10 @@ from ppctl.server.followed import Followed
 log = logging.getLogger("ppctl.server.known")
 
 FILE_NAME = ".ppctl-names"
+COPY_NAME = "names.copy"
+LOST_NAME = "names-lost"
+"""Where in `run/` it is noted that the list was made of nothing but what is here."""
+
 HEADER = b"# ppctl: the names of all projects that were ever here, version 1\n"
 
 ORDINARY = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
@@ -33,6 +42,8 @@ class Known:
 
     def __init__(self, packages: Path, run: Path) -> None:
         self.path = packages / FILE_NAME
+        self._copy = run / COPY_NAME
+        self._lost = run / LOST_NAME
         self._lock = run / "names.lock"
         self._file = Followed(self.path, self._parse)
         self._parsing = threading.Lock()
@@ -64,24 +75,33 @@ class Known:
             if known is None:  # deleted while we run
                 with self._parsing:
                     wanted |= self._last
-                kept.write(self.path, serialise(wanted))
+                self._make(wanted)
             elif new := wanted - known:
                 self._append(new)
                 self._read()
 
     def begin(self, projects: Iterable[str]) -> None:
         """Add what is there now, and make the file where there is none. Raises OSError."""
+        here = set(projects)
         with kept.alone(self._lock):
+            copied = self._copied()
             if not self.path.exists():
-                kept.write(self.path, serialise(()))
-        self.remember(projects)
+                self._say_how(copied, here)
+                self._make(())
+        self.remember(here | copied)
+        with kept.alone(self._lock):
+            content = self.path.read_bytes()
+            if content != _content(self._copy) and _is_whole(content):
+                kept.write(self._copy, content)
 
     def forget(self, project: str) -> bool:
         """Take a name away. Returns whether it was there. Raises OSError, ValueError."""
         with kept.alone(self._lock):
             known = parse(self.path.read_bytes())
             if project in known:
-                kept.write(self.path, serialise(known - {project}))
+                # Of the copy first: what it has comes back.
+                for path in (self._copy, self.path):
+                    kept.write(path, serialise(known - {project}))
             return project in known
 
     def _names(self) -> set[str] | None:
@@ -115,15 +135,58 @@ class Known:
             self._content = content[: content.rfind(b"\n") + 1]
             return self._last
 
+    def _copied(self) -> set[str]:
+        """Return the names in the copy; none when it is not there or broken."""
+        content = _content(self._copy)
+        return set(parse(content)) if content is not None and _is_whole(content) else set()
+
+    def _make(self, names: Iterable[str]) -> None:
+        for path in (self.path, self._copy):
+            kept.write(path, serialise({*names, *self._copied()}))
+
+    def _say_how(self, copied: set[str], here: set[str]) -> None:
+        """Tell how the file is made anew, where it is not for the first time."""
+        if _content(self._copy) is not None:
+            log.warning("%s was gone: made anew with the %d names of its copy", self.path, len(copied))
+        elif here:
+            log.warning(
+                "%s is made of the %d projects that are here: names whose files are all gone are not in it",
+                self.path,
+                len(here),
+            )
+            self._lost.touch(mode=0o640)
+
     def _append(self, names: Iterable[str]) -> None:
-        descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
-        with open(descriptor, "r+b", buffering=0) as file:
-            content = file.readall()
-            whole = content.rfind(b"\n") + 1
-            if whole != len(content) and content.startswith(HEADER):
-                file.truncate(whole)  # a name that a power cut has cut short
-            file.write("".join(f"{name}\n" for name in sorted(names)).encode())
-            os.fsync(file.fileno())
+        lines = "".join(f"{name}\n" for name in sorted(names)).encode()
+        _append(self.path, lines, sync=True)
+        with contextlib.suppress(OSError):  # the next start mends the copy
+            _append(self._copy, lines, sync=False)
+
+
+def _append(path: Path, lines: bytes, *, sync: bool) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+    with open(descriptor, "r+b", buffering=0) as file:
+        content = file.readall()
+        whole = content.rfind(b"\n") + 1
+        if whole != len(content) and content.startswith(HEADER):
+            file.truncate(whole)  # a name that a power cut has cut short
+        file.write(lines)
+        if sync:
+            os.fsync(descriptor)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+
+
+def _is_whole(content: bytes) -> bool:
+    with contextlib.suppress(ValueError):
+        parse(content)
+        return True
+    return False
 
 
 def parse(content: bytes) -> frozenset[str]:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 
-from ppctl import checks
+from ppctl import audit, checks
 from ppctl.checks.base import Check, Finding, Severity, Subject
 from ppctl.deployment import read_manifest
 from ppctl.errors import PpctlError
 from ppctl.host import Completed, FileSystem
 from ppctl.managers import Pending, Process
 from ppctl.server import permissions
+from ppctl.server.known import serialise
 from ppctl.server.permissions import Permissions, Rights, Token
 from ppctl.workers import CacheReport
 from tests.checks.examples import NOW, OWN_PACKAGES, STRONG, USER_HOME, Example, healthy, under_systemd
@@ -227,6 +230,40 @@ def _htpasswd(text: str) -> Callable[[Example], object]:
     return _put("htpasswd", text)
 
 
+def _missing_name(e: Example) -> None:
+    e.host.put(e.layout.names_copy, serialise(["foo", "gone"]).decode())
+
+
+def _lost_names(e: Example) -> None:
+    e.host.put(e.layout.names_lost)
+    e.change(upstream="redirect", private=["corp-*"])
+
+
+def _refused(count: int) -> Callable[[Example], object]:
+    """So many refused logins in the last hour, three of four from one address, and as many before it."""
+
+    def line(number: int, seconds: float) -> str:
+        time = datetime.fromtimestamp(NOW - seconds, timezone.utc).strftime(audit.TIME)
+        by = "192.0.2.6" if number % 4 else "192.0.2.7"
+        said = {"time": time, "by": by, "action": "login", "user": "?", "detail": "x", "failed": True}
+        return json.dumps(said) + "\n"
+
+    lines = [line(number, seconds) for seconds in (4000, 3000) for number in range(count)]
+    return _put("run/refused-logins.log", "".join(lines) + "garbage\n")
+
+
+def test_a_few_refused_logins_are_everyday() -> None:
+    example = healthy()
+    _refused(199)(example)
+    assert [f.severity for f in found(example, "logins")] == [Severity.OK]
+
+
+def test_without_another_index_no_name_can_be_lost() -> None:
+    example = healthy()
+    example.host.put(example.layout.names_lost)
+    assert [f.severity for f in found(example, "names")] == [Severity.OK]
+
+
 def _granted(user: str) -> Callable[[Example], object]:
     rights = {user: Rights(read=True)}
     return _put("permissions.json", permissions.serialise(Permissions(rights)).decode())
@@ -258,6 +295,16 @@ CASES = [
     Case("upstream", _settings(upstream="redirect"), W, "dependency confusion", "`private: [corp-*]`"),
     Case("names", lambda e: e.host.remove(e.layout.names), P, "ever here is gone", "from a backup, or move"),
     Case("names", _put("packages/.ppctl-names", "x"), P, ".ppctl-names: broken: not a file", "ppctl restart"),
+    Case("names", _missing_name, W, "were here are missing in it (1): gone", "packages forget -C"),
+    Case("names", _lost_names, W, "and may come from https://pypi.org/simple/", "names-lost"),
+    Case(
+        "logins",
+        _refused(200),
+        W,
+        "200 logins were refused in the last hour, 150 of them from 192.0.2.6",
+        "--logins",
+    ),
+    Case("logins", _refused(300), W, "for names of nobody: somebody guesses", "audit -C"),
     Case(
         "elsewhere", _taken("foo"), W, "foo is here and at https://pypi.org/simple/", "ask this index alone"
     ),

@@ -118,6 +118,79 @@ def test_a_deleted_file_closes_everything_and_comes_back_with_what_was_in_it(nam
     assert not names.has("whatever")
 
 
+# --- deleted while nobody runs
+
+
+def again(names: Known, here: list[str] | None = None) -> Known:
+    """Return what the next start makes of it."""
+    made = Known(names.path.parent, names.path.parent.parent)
+    made.begin(here or [])
+    return made
+
+
+def lost(names: Known) -> bool:
+    return (names.path.parent.parent / known.LOST_NAME).exists()
+
+
+def test_a_file_that_is_gone_comes_back_from_its_copy(names: Known, caplog: pytest.LogCaptureFixture) -> None:
+    names.remember(["foo", "gone"])
+    names.path.unlink()
+    assert again(names, ["foo", "new"]).all() == {"foo", "gone", "new"}
+    assert ".ppctl-names was gone: made anew with the 2 names of its copy" in caplog.text
+    assert not lost(names)
+    # Also what came after that is in the copy.
+    names.remember(["later"])
+    names.path.unlink()
+    assert again(names).all() == {"foo", "gone", "new", "later"}
+
+
+def test_an_older_file_gets_the_names_of_the_copy(names: Known) -> None:
+    """packages/ was restored from a backup."""
+    names.remember(["old"])
+    before = names.path.read_bytes()
+    names.remember(["new"])
+    names.path.write_bytes(before)
+    assert again(names).all() == {"old", "new"}
+
+
+def test_a_lost_or_broken_copy_is_made_anew(names: Known) -> None:
+    names.remember(["foo"])
+    copy = names.path.parent.parent / known.COPY_NAME
+    for content in (None, b"", b"nonsense", HEADER + b"fo", HEADER + b"\0\n"):
+        if content is None:
+            copy.unlink()
+        else:
+            copy.write_bytes(content)
+        names.remember([f"more-{len(content or b'')}"])
+        assert again(names).all() == names.all()
+        assert copy.read_bytes() == names.path.read_bytes()
+
+
+def test_what_is_let_go_does_not_come_back(names: Known) -> None:
+    names.remember(["foo", "bar"])
+    assert names.forget("foo")
+    assert again(names).all() == {"bar"}
+    names.path.unlink()
+    assert again(names).all() == {"bar"}
+
+
+def test_a_list_of_what_is_here_alone_says_so(names: Known, caplog: pytest.LogCaptureFixture) -> None:
+    assert not lost(names)  # there was nothing when it began
+    for path in (names.path, names.path.parent.parent / known.COPY_NAME):
+        path.unlink()
+    assert again(names, ["foo"]).all() == {"foo"}
+    assert "names whose files are all gone are not in it" in caplog.text
+    assert lost(names)
+
+
+def test_a_copy_that_cannot_be_written_keeps_nobody_from_uploading(names: Known) -> None:
+    copy = names.path.parent.parent / known.COPY_NAME
+    copy.unlink()
+    copy.mkdir()
+    names.remember(["foo"])
+    assert names.has("foo")
+
+
 def test_it_is_no_package_and_is_not_followed(names: Known, tmp_path: Path) -> None:
     names.path.unlink()
     target = tmp_path / "elsewhere"

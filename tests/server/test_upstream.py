@@ -179,6 +179,14 @@ def test_a_name_that_was_here_stays_here_for_all_workers_and_restarts() -> None:
         assert third.get("/simple/by-hand/").status == 303
         assert third.get("/simple/team-tool/").status == 404
 
+        # The list itself is deleted, and the workers restart.
+        third.kill()
+        (home.packages / FILE_NAME).unlink()
+        third = home.start(4)
+        assert third.get("/simple/team-tool/").status == 404
+        assert third.get("/simple/by-hand/").status == 303
+        assert "was gone: made anew" in third.log.read_text()
+
         (home.packages / FILE_NAME).write_bytes(b"nonsense")
         assert third.get("/simple/numpy/").status == 404
         assert home.upload(name, content).status == 200
