@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from base64 import b64encode
 from collections.abc import Collection
-from contextlib import nullcontext
 from typing import Any
 
 from pypiserver.bottle_wrapper import parse_auth
@@ -14,6 +13,7 @@ from ppctl.server.accounts import Accounts
 from ppctl.server.answers import Answer, Header, plain
 from ppctl.server.attempts import TooMany
 from ppctl.server.auth import Origin
+from ppctl.server.connection import aside_of
 from ppctl.server.hashing import Busy
 from ppctl.server.permissions import TOKEN_USER, Identity
 from ppctl.server.remembered import Allowed
@@ -119,8 +119,7 @@ def bearer_as_basic(environ: dict[str, Any]) -> None:
 
 
 def _origin(environ: dict[str, Any]) -> Origin:
-    connection = environ.get("gunicorn.socket")  # ppctl.server.connection.ClientSocket
-    return Origin(environ.get("REMOTE_ADDR") or "", getattr(connection, "aside", nullcontext))
+    return Origin(environ.get("REMOTE_ADDR") or "", aside_of(environ))
 
 
 def _who(identity: Identity) -> str:

@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 WINDOW_SECONDS = 30.0
@@ -19,6 +20,15 @@ LEAST_BYTES = 15_000
 """What a client must send, or take, in that time: 500 bytes a second."""
 
 _LARGEST_BLOCK = 1 << 30
+
+
+Aside = Callable[[], AbstractContextManager[Any]]
+
+
+def aside_of(environ: dict[str, Any]) -> Aside:
+    """Return what the thread of a request is to be in while it waits for something else than its client."""
+    found: Aside = getattr(environ.get("gunicorn.socket"), "aside", contextlib.nullcontext)
+    return found
 
 
 class Places:

@@ -22,7 +22,7 @@ from typing import Any
 
 import gunicorn
 
-from ppctl.server import drafts, through, unix
+from ppctl.server import drafts, unix
 from ppctl.server.config import ConfigError, ServerConfig, WorkerInfo, config_path, load, worker_info
 
 _LISTENING = 0
@@ -87,8 +87,7 @@ try:
 except OSError as _error:
     sys.exit(f"error: {_config.run}: cannot make the socket of worker {_worker.number}: {_error}")
 workers = 1
-# Those that wait for another index take nothing away from the others.
-threads = _config.threads + (through.THREADS if _config.cache else 0)
+threads = _config.threads
 # The subclass knows this version from within.
 worker_class = "ppctl.server.worker.DrainingWorker" if gunicorn.version_info[0] == 27 else "gthread"
 worker_tmp_dir = _shared_memory(_config.run)

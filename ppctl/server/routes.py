@@ -7,7 +7,7 @@ JSON. So its behaviour stays.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
 from ppctl.server import negotiate, pages, simple, upstream
@@ -25,8 +25,23 @@ Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
 Application = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-_SIMPLE = "/simple/"
-_PACKAGES = "/packages/"
+
+class Answering(Protocol):
+    """Answers a request for a path below that of its route. None: pypiserver answers."""
+
+    def __call__(self, environ: Environ, path: str, *, wait: bool) -> Answer | None: ...
+
+
+class Route(NamedTuple):
+    """What is answered here: what begins with `path`, and goes on as it `fits`.
+
+    `action`: what somebody must be allowed to do before anything is looked at.
+    """
+
+    path: str
+    fits: Callable[[str], bool]
+    action: str
+    answer: Answering
 
 
 class Routes:
@@ -50,6 +65,12 @@ class Routes:
         self._access = access
         self._upstream = elsewhere
         self._through = through
+        self.routes = (
+            Route("/simple/", _one_page, "list", self._simple),
+            Route("/packages/", _nothing, "list", self._list),
+            Route("/packages/", _anything, "download", self._file),
+            *([Route(PREFIX, _anything, "download", self._pass_on)] if through else []),
+        )
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer one request."""
@@ -65,29 +86,14 @@ class Routes:
 
     def _answer(self, environ: Environ, *, wait: bool = True) -> Answer | None:
         path: str = environ["PATH_INFO"]
-        if path.startswith(_SIMPLE):
-            return self._simple(environ, _text(path[len(_SIMPLE) :]), wait=wait)
-        if path == _PACKAGES:
-            return self._access.refuse(environ, "list", wait=wait) or self._list(environ, wait=wait)
-        if path.startswith(_PACKAGES):
-            refused = self._access.refuse(environ, "download", wait=wait)
-            return refused or self._downloads.answer(
-                environ, _text(path[len(_PACKAGES) :]), zipped=_accepts_gzip(environ), wait=wait
-            )
-        if path.startswith(PREFIX) and self._through:
-            if not wait:
-                raise MustWait
-            refused = self._access.refuse(environ, "download")
-            return refused or self._pass_on(environ, self._through, _text(path[len(PREFIX) :]))
+        for begin, fits, action, answer in self.routes:
+            if path.startswith(begin) and fits(rest := path[len(begin) :]):
+                refused = self._access.refuse(environ, action, wait=wait)
+                return refused or answer(environ, _text(rest), wait=wait)
         return None
 
     def _simple(self, environ: Environ, path: str, *, wait: bool) -> Answer | None:
         """Answer with the page of all projects ("") or of one; None for what pypiserver answers."""
-        if path and (path[-1] != "/" or path.index("/") != len(path) - 1 or path == "/"):
-            return None
-        refused = self._access.refuse(environ, "list", wait=wait)
-        if refused:
-            return refused
         project = path[:-1]
         # What is at hand has been asked for by this name before.
         if wait and project != normalize(project):
@@ -114,15 +120,21 @@ class Routes:
             return self._through.page(environ, project, form, zipped=_accepts_gzip(environ))
         return self._upstream.redirect(project, environ.get("SERVER_PROTOCOL", ""))
 
-    def _pass_on(self, environ: Environ, through: PullThrough, path: str) -> Answer:
+    def _file(self, environ: Environ, path: str, *, wait: bool) -> Answer:
+        """Answer with a file, or with its metadata."""
+        return self._downloads.answer(environ, path, zipped=_accepts_gzip(environ), wait=wait)
+
+    def _pass_on(self, environ: Environ, path: str, *, wait: bool) -> Answer:
         """Answer with a file of the other index: NAME/KEY/FILE."""
+        if not wait or self._through is None:
+            raise MustWait
         project, _, rest = path.partition("/")
         key, _, name = rest.partition("/")
         # Also here, since nobody is kept from making up a link: what was uploaded meanwhile is ours.
         verdict = self._upstream.judge(project)
         if verdict is not Verdict.ASK or self._catalogue.change_of(project) is not None:
             return upstream.unknown(project, verdict)
-        return through.file(environ, project, key, name)
+        return self._through.file(environ, project, key, name)
 
     def _page(self, environ: Environ, project: str, form: Format, *, wait: bool) -> Page | None:
         mounted = _mounted(environ)
@@ -132,7 +144,7 @@ class Routes:
             raise MustWait
         return self._pages.render(project, is_json=form.is_json, base=mounted)
 
-    def _list(self, environ: Environ, *, wait: bool) -> Answer:
+    def _list(self, environ: Environ, path: str, *, wait: bool) -> Answer:  # noqa: ARG002 - it is all of it
         """Answer with the page of all files."""
         if not wait:
             raise MustWait
@@ -142,6 +154,19 @@ class Routes:
         mounted = _mounted(environ)
         base = environ.get("SCRIPT_NAME", "") if mounted is None else mounted
         return Answer("200 OK", headers, simple.packages_html(self._catalogue.all_files(), base))
+
+
+def _nothing(rest: str) -> bool:
+    return not rest
+
+
+def _anything(rest: str) -> bool:  # noqa: ARG001
+    return True
+
+
+def _one_page(rest: str) -> bool:
+    """Return whether it is the page of all projects, or of one: what else there is, pypiserver answers."""
+    return not rest or (rest[-1] == "/" and rest != "/" and rest.index("/") == len(rest) - 1)
 
 
 def _not_acceptable() -> Answer:

@@ -1,8 +1,8 @@
 """Pages and files of another index, passed on to this one's clients.
 
 What has been fetched already is read from the disk, also while the other index or the cache program is away.
-For the rest the cache program is asked. A thread waits for it, so workers have some threads more for that,
-and no more than those are used: what is here is served however slow the other index is.
+For the rest the cache program is asked. A thread waits for it aside: it does not count among those that work,
+so what is here is served however slow the other index is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any
 from urllib.parse import quote
 
 from ppctl.server import fetched, pages
-from ppctl.server.answers import Answer, Header, plain
+from ppctl.server.answers import Answer, BadRange, Header, part, plain
+from ppctl.server.connection import Aside, aside_of
 from ppctl.server.downloads import METADATA_ENDING, content_type, send
 from ppctl.server.fetched import KEY, Store
 from ppctl.server.negotiate import Format
@@ -28,7 +29,7 @@ from ppctl.server.unix import UnixConnection
 
 log = logging.getLogger("ppctl.server.through")
 
-THREADS = 32
+MOST_WAITING = 32
 """How many requests of one worker may wait for the cache program."""
 
 SOCKET = "cache.sock"
@@ -60,7 +61,7 @@ class PullThrough:
         self._socket = run / SOCKET
         self._private = private
         self._always = f"{'private' if private_files else 'public'}, max-age=31536000, immutable"
-        self._slots = threading.BoundedSemaphore(THREADS)
+        self._slots = threading.BoundedSemaphore(MOST_WAITING)
         self._is_away = False
 
     def page(self, environ: dict[str, Any], project: str, form: Format, *, zipped: bool) -> Answer:
@@ -68,7 +69,8 @@ class PullThrough:
         refusal: Unavailable | None = None
         if not self._store.is_fresh(project):
             try:
-                self._ask_for_page(project)
+                with aside_of(environ)():
+                    self._ask_for_page(project)
             except Unavailable as e:
                 refusal = e
         page = self._store.page(project, is_json=form.is_json)
@@ -94,7 +96,7 @@ class PullThrough:
             found = os.fstat(descriptor)
             with contextlib.suppress(OSError):
                 fetched.note_use(path, found)
-            etag = f'"{key}{"-metadata" if metadata else ""}"'
+            etag = _etag(key, metadata=metadata)
             taken, answer = send(environ, descriptor, found, name, etag=etag, lifetime=self._always)
         finally:
             if not taken:
@@ -111,23 +113,50 @@ class PullThrough:
                 raise Unavailable(answer.status, _said(content))
 
     def _fetch(self, environ: dict[str, Any], project: str, key: str, name: str) -> Answer:
-        """Pass a file on while it is being fetched. A part cannot be asked for: the whole is answered."""
-        method = environ["REQUEST_METHOD"]
+        """Pass a file on while it is being fetched, or a part of it."""
         with contextlib.ExitStack() as stack:
             try:
-                self._take_slot(stack)
-                answer = self._request(method, f"/file/{project}/{key}/{quote(name)}", stack)
-                if answer.status != 200:
-                    return _refused(Unavailable(answer.status, _said(answer.read(1 << 16)) or name))
+                with aside_of(environ)():
+                    self._take_slot(stack)
+                    answer = self._request(
+                        environ["REQUEST_METHOD"], f"/file/{project}/{key}/{quote(name)}", stack
+                    )
+                    if answer.status != 200:
+                        return _refused(Unavailable(answer.status, _said(answer.read(1 << 16)) or name))
             except Unavailable as e:
                 return _refused(e)
-            headers: list[Header] = [("Cache-Control", self._always), ("Content-Type", content_type(name))]
-            length = answer.getheader("Content-Length")
-            if length is not None:
-                headers.append(("Content-Length", length))
-            if method == "HEAD":
-                return Answer("200 OK", headers, [])
-            return Answer("200 OK", headers, _Blocks(answer, name, stack.pop_all()))
+            return self._begun(environ, answer, key, name, stack)
+
+    def _begun(
+        self,
+        environ: dict[str, Any],
+        answer: http.client.HTTPResponse,
+        key: str,
+        name: str,
+        stack: contextlib.ExitStack,
+    ) -> Answer:
+        """Return the answer to a client, made of that of the cache program, which `stack` holds open."""
+        etag = _etag(key, metadata=name.endswith(METADATA_ENDING))
+        headers: list[Header] = [
+            ("Cache-Control", self._always),
+            ("Content-Type", content_type(name)),
+            ("ETag", etag),
+        ]
+        size, status = answer.getheader("Content-Length"), "200 OK"
+        asked: tuple[int, int | None] = (0, None)
+        if size is not None:
+            try:
+                found = part(environ, int(size), etag, 0.0)
+            except BadRange:
+                return plain(416, "There is no such part", ("Content-Range", f"bytes */{size}"))
+            first, length = asked = found or (0, int(size))
+            headers += [("Accept-Ranges", "bytes"), ("Content-Length", str(length))]
+            if found:
+                status = "206 Partial Content"
+                headers.append(("Content-Range", f"bytes {first}-{first + length - 1}/{size}"))
+        if environ["REQUEST_METHOD"] == "HEAD":
+            return Answer(status, headers, [])
+        return Answer(status, headers, _Blocks(answer, name, aside_of(environ), stack.pop_all(), asked))
 
     def _take_slot(self, stack: contextlib.ExitStack) -> None:
         if not self._slots.acquire(timeout=_PATIENCE):
@@ -157,26 +186,56 @@ class PullThrough:
 
 
 class _Blocks:
-    """The content of an answer of the cache program. What it holds is given back when it is closed."""
+    """The content of an answer of the cache program, or a part: the first byte, and the length (None: all).
 
-    def __init__(self, answer: http.client.HTTPResponse, name: str, held: contextlib.ExitStack) -> None:
+    `aside`: what the thread is in while it waits. What is `held` is given back at the end.
+    """
+
+    def __init__(
+        self,
+        answer: http.client.HTTPResponse,
+        name: str,
+        aside: Aside,
+        held: contextlib.ExitStack,
+        asked: tuple[int, int | None],
+    ) -> None:
         self._answer = answer
         self._name = name
+        self._aside = aside
         self._held = held
+        self._before, self._left = asked
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            while block := self._answer.read(_BLOCK):
-                yield block
+            while self._left != 0 and (block := self._read()):
+                passed_over = min(self._before, len(block))
+                self._before -= passed_over
+                block = block[passed_over : None if self._left is None else passed_over + self._left]
+                if self._left is not None:
+                    self._left -= len(block)
+                if block:
+                    yield block
+            if self._left:
+                raise BrokenOff(f"{self._name} broke off")
+        except BrokenOff:
+            raise
         except (OSError, http.client.HTTPException) as e:
             log.warning("%s broke off: %s", self._name, e or type(e).__name__)
             raise BrokenOff(f"{self._name} broke off") from e
         finally:
             self.close()
 
+    def _read(self) -> bytes:
+        with self._aside():
+            return self._answer.read(_BLOCK)
+
     def close(self) -> None:
         """Give up the connection to the cache program, which goes on fetching."""
         self._held.close()
+
+
+def _etag(key: str, *, metadata: bool) -> str:
+    return f'"{key}{"-metadata" if metadata else ""}"'
 
 
 def _refused(reason: Unavailable) -> Answer:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
+import hashlib
 import io
 import itertools
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ import pytest
 from ppctl.server import htpasswd, permissions
 from ppctl.server.app import create_application
 from ppctl.server.config import ServerConfig, WorkerInfo
+from ppctl.server.fetched import RECORD, Store
 from ppctl.server.front import CONTROL_PREFIX, Front
 from ppctl.server.permissions import TOKEN_USER, Permissions, Rights, Token
 from tests.server.archives import wheel
@@ -42,6 +46,18 @@ RULES = {
     ("GET", "/:project/"): None,
 }
 
+OURS = {
+    # What is answered before pypiserver is asked: how its path begins, how it goes on, and what it needs.
+    ("/simple/", "_one_page"): "list",
+    ("/packages/", "_nothing"): "list",
+    ("/packages/", "_anything"): "download",
+    ("/upstream/", "_anything"): "download",
+}
+
+# Of another index: fetched by the cache program, and kept.
+FETCHED_NAME, FETCHED = wheel("numpy", "1.0")
+KEY = hashlib.sha256(FETCHED).hexdigest()
+
 PUBLIC = ("/", "/health", "/favicon.ico", "/foo", "/foo/")
 REQUESTS = [
     *((method, path, None) for path in PUBLIC for method in ("GET", "HEAD")),
@@ -50,12 +66,21 @@ REQUESTS = [
         for path in (
             *("/simple", "/simple/", "/simple/foo", "/simple/foo/", "/simple/Foo/", "/simple/unknown/"),
             *("/packages", "/packages/", "/foo/json", "/simple/?format=json", "/simple/foo/?format=json"),
+            *("/simple/numpy/", "/simple/numpy/?format=json"),
         )
         for method in ("GET", "HEAD")
     ),
     *(
         (method, f"/packages/{path}", "download")
         for path in (NAME, f"{NAME}.metadata", "unknown-1.0.zip", "../htpasswd", f"./{NAME}")
+        for method in ("GET", "HEAD")
+    ),
+    *(
+        (method, f"/upstream/{path}", "download")
+        for path in (
+            *(f"numpy/{KEY}/{FETCHED_NAME}", f"numpy/{KEY}/{FETCHED_NAME}.metadata", "", "numpy/x/y"),
+            *(f"foo/{KEY}/{FETCHED_NAME}", f"unknown/{KEY}/{FETCHED_NAME}", f"../packages/{NAME}"),
+        )
         for method in ("GET", "HEAD")
     ),
     ("POST", "/RPC2", "list"),
@@ -116,9 +141,26 @@ def login(request: pytest.FixtureRequest) -> frozenset[str]:
 
 @pytest.fixture(scope="module")
 def front(login: frozenset[str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
-    with serving(tmp_path_factory.mktemp("home"), login=login) as made:
+    home = tmp_path_factory.mktemp("home")
+    keep(Store(home / "cache"))
+    elsewhere = {"upstream": "cache", "upstream_url": "http://198.51.100.9/simple", "cache": home / "cache"}
+    with serving(home, login=login, private=("unknown",), **elsewhere) as made:
         prepare(made, made.packages)  # type: ignore[attr-defined]
         yield made
+
+
+def keep(store: Store) -> None:
+    """Have a project of the other index there, as the cache program would."""
+    pages = store.pages / "numpy"
+    files = [store.file(KEY, metadata=metadata) for metadata in (False, True)]
+    for directory in (pages, *(file.parent for file in files)):
+        directory.mkdir(parents=True, exist_ok=True)
+    for name in ("page.json.gz", "page.html.gz"):
+        (pages / name).write_bytes(gzip.compress(b"the page of numpy"))
+    (pages / RECORD).touch()
+    os.utime(pages / RECORD, (2**32, 2**32))
+    for file in files:
+        file.write_bytes(FETCHED)
 
 
 @contextlib.contextmanager
@@ -213,6 +255,12 @@ def test_every_route_has_a_rule(front: Front) -> None:
     stock = front._application._application._application  # type: ignore[attr-defined]
     registered = {(route.method, route.rule) for route in stock.routes}
     assert registered == set(RULES)
+    ours = front._application.routes  # type: ignore[attr-defined]
+    assert {(route.path, route.fits.__name__): route.action for route in ours} == OURS
+    for route in ours:
+        assert any(
+            path.startswith(route.path) and route.fits(path[len(route.path) :]) for _, path, _ in REQUESTS
+        )
 
 
 @pytest.mark.parametrize("who", WHO)
@@ -226,6 +274,17 @@ def test_reading(front: Front, login: frozenset[str], who: str) -> None:
             assert status == refused, (method, path)
             assert ("www-authenticate" in headers) is (refused == 401)
             assert b"foo-1.0" not in content and CONTENT not in content
+            assert b"numpy" not in content and FETCHED not in content
+
+
+def test_what_was_fetched_is_there(front: Front) -> None:
+    """So that being refused it above means something."""
+    paths = ("/simple/numpy/", f"/upstream/numpy/{KEY}/{FETCHED_NAME}")
+    found = [ask(front, "GET", path, WHO["admin"][0]) for path in paths]
+    assert [(status, content) for status, _, content in found] == [
+        (200, b"the page of numpy"),
+        (200, FETCHED),
+    ]
 
 
 def prepare(front: Front, packages: Path) -> None:
@@ -267,15 +326,26 @@ def test_changing(front: Front, login: frozenset[str], who: str) -> None:
     list(
         itertools.product(
             ["PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND"],
-            ["/", "/simple/", "/simple/foo/", f"/packages/{NAME}", "/health", "/RPC2", "/foo/json"],
+            [
+                *("/", "/simple/", "/simple/foo/", f"/packages/{NAME}", "/health", "/RPC2", "/foo/json"),
+                *("/simple/numpy/", f"/upstream/numpy/{KEY}/{FETCHED_NAME}"),
+            ],
         )
     )
-    + list(itertools.product(["POST"], ["/simple/", f"/packages/{NAME}", "/health", "/foo/json"])),
+    + list(
+        itertools.product(
+            ["POST"],
+            [
+                *("/simple/", f"/packages/{NAME}", "/health", "/foo/json"),
+                f"/upstream/numpy/{KEY}/{FETCHED_NAME}",
+            ],
+        )
+    ),
 )
 def test_other_methods_do_nothing(front: Front, method: str, path: str) -> None:
     status, _, content = ask(front, method, path, WHO["admin"][0], b"x")
     assert status in (404, 405)
-    assert CONTENT not in content
+    assert CONTENT not in content and FETCHED not in content
 
 
 @pytest.mark.parametrize("who", ["nobody", "admin"])

@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
@@ -98,6 +101,53 @@ def test_files_and_metadata_are_fetched_once(world: World) -> None:
     assert home.get(where, headers={"If-None-Match": answer.headers["ETag"]}).status == 304
     assert home.request("HEAD", where).headers["Content-Length"] == str(len(CONTENT))
     assert home.get(f"{link(home, SDIST)}.metadata").status == 404
+
+
+@pytest.mark.parametrize(
+    ("asked", "status", "first", "last"),
+    [
+        ("bytes=5-", 206, 5, None),
+        ("bytes=0-9", 206, 0, 10),
+        ("bytes=100000-170000", 206, 100_000, 170_001),
+        ("bytes=-7", 206, -7, None),
+        ("bytes=0-1,5-6", 200, 0, None),
+        ("bytes=300000-", 416, 0, 0),
+    ],
+)
+def test_a_part_of_what_was_not_fetched(
+    world: World, asked: str, status: int, first: int, last: int | None
+) -> None:
+    home, _, index = world
+    content = os.urandom(200_000)
+    index.add("big", "big-1.0.tar.gz", content)
+    where = link(home, "big-1.0.tar.gz", "big")
+    answer = home.get(where, headers={"Range": asked})
+    assert answer.status == status
+    if status != 416:
+        assert answer.body == content[first:last]
+        assert answer.headers["ETag"] == f'"{hashlib.sha256(content).hexdigest()}"'
+    # The same as for one that has been fetched.
+    assert home.get(where).body == content
+    again = home.get(where, headers={"Range": asked})
+    assert (again.status, again.headers["Content-Range"]) == (status, answer.headers["Content-Range"])
+    assert again.body == answer.body
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+@pytest.mark.parametrize("fetched", [False, True])
+def test_curl_resumes(world: World, tmp_path: Path, fetched: bool) -> None:
+    home, _, index = world
+    content = os.urandom(200_000)
+    index.add("big", "big-1.0.tar.gz", content)
+    where = link(home, "big-1.0.tar.gz", "big")
+    if fetched:
+        home.get(where)
+    (tmp_path / "big").write_bytes(content[:70_000])
+    url = f"http://127.0.0.1:{home.port}{where}"
+    command = ["curl", "--silent", "--show-error", "--fail", "-C", "-", "-o", "big", url]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "big").read_bytes() == content
 
 
 def test_head_of_what_was_not_fetched(world: World) -> None:
