@@ -198,4 +198,6 @@ def _describe(file: File, said: Marks) -> dict[str, Any]:
         "size": file.size,
         "sha256": file.sha256,
         "yanked": said.yanked.get(file.release),
+        "signature": bool(file.has_signature),
+        "provenance": bool(file.has_provenance),
     }

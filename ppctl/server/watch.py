@@ -1,8 +1,11 @@
 """Noticing what happens to the packages without the server: files copied in, replaced, deleted by hand.
 
-One worker of an index watches, the one that holds a lock; when it ends, another takes over. It has the
-kernel's notes (inotify), and beside them looks at the directories' times now and then and at everything every
-few minutes. Where there are no notes, or the kernel's limit is reached, it looks at the times all the time.
+One worker of an index watches, the one that holds a lock; when it ends, another takes over. While it is
+stopped (SIGSTOP, a debugger), another one watches beside it: what two of them find out is the same.
+
+It has the kernel's notes (inotify), and beside them looks at the directories' times now and then and at
+everything every few minutes. Where there are no notes, or the kernel's limit is reached, it looks at the
+times all the time.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ppctl.server import inotify, scan
@@ -38,6 +41,7 @@ _PIECE_SECONDS = 0.02
 _PAUSE_SECONDS = 0.004
 _CHECKPOINT_SECONDS = 2.0
 _RESTART_SECONDS = 1.0
+_PID_LENGTH = 20
 
 # Changes that other machines make are not told by the kernel of this one.
 _NETWORK = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "gluster", "lustre", "afs", "virtiofs", "vboxsf")
@@ -67,10 +71,10 @@ class Watcher:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                with self._elected():
+                with self._elected() as is_chosen:
                     if not self._stopping.is_set():
                         self.is_watching = True
-                        Session(self._catalogue, self._stopping).run()
+                        Session(self._catalogue, self._stopping, is_chosen).run()
             except (OSError, sqlite3.Error) as e:
                 log.warning("watching the packages: %s", e)
             except Exception:
@@ -79,27 +83,36 @@ class Watcher:
             self._stopping.wait(_RESTART_SECONDS)
 
     @contextlib.contextmanager
-    def _elected(self) -> Iterator[None]:
-        """Wait until this worker is the one that watches, or has to stop."""
+    def _elected(self) -> Iterator[Callable[[], bool]]:
+        """Wait until this worker is to watch, or has to stop. Gives whether it still is to."""
         descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
-            while not self._stopping.is_set():
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                self._stopping.wait(ELECTION_SECONDS)
-            yield
+            has_lock = is_beside = False
+            while not self._stopping.is_set() and not (has_lock or is_beside):
+                has_lock = _take(descriptor)
+                is_beside = not has_lock and _is_stopped(_holder(descriptor))
+                if is_beside:
+                    log.warning("the worker that watches the packages is stopped: watching beside it")
+                elif not has_lock:
+                    self._stopping.wait(ELECTION_SECONDS)
+            yield lambda: has_lock or _is_stopped(_holder(descriptor))
         finally:
             os.close(descriptor)
 
 
 class Session:
-    """Watching from the first look at everything until told to stop, or until the directory is another."""
+    """Watching from the first look at everything until told to stop, or until the directory is another.
 
-    def __init__(self, catalogue: Catalogue, stopping: threading.Event) -> None:
+    `is_chosen`: whether this worker is still the one to do it.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, stopping: threading.Event, is_chosen: Callable[[], bool]
+    ) -> None:
         self._catalogue = catalogue
         self._root = catalogue.packages
         self._stopping = stopping
+        self._is_chosen = is_chosen
         self._reconciler = Reconciler(catalogue)
         self._notes: Inotify | None = None
         self._directories: dict[str, int | None] = {}
@@ -111,7 +124,7 @@ class Session:
         """Watch. Raises OSError or sqlite3.Error when that is not possible."""
         try:
             self._notes = self._open_notes()
-            while not self._stopping.is_set() and not self._is_over:
+            while not self._stopping.is_set() and not self._is_over and self._is_chosen():
                 self._round()
         finally:
             self._reconciler.close()
@@ -273,6 +286,31 @@ class Session:
     def _at_leisure(self, work: Iterator[None]) -> None:
         for _ in work:
             self._stopping.wait(_PAUSE_SECONDS)
+
+
+def _take(lock: int) -> bool:
+    """Take the lock and leave our process id in its file. Returns whether it was free."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    with contextlib.suppress(OSError):  # the disk is full
+        os.pwrite(lock, f"{os.getpid():<{_PID_LENGTH}}".encode(), 0)
+    return True
+
+
+def _holder(lock: int) -> str:
+    with contextlib.suppress(OSError):
+        return os.pread(lock, _PID_LENGTH, 0).decode("ascii", "replace").strip()
+    return ""
+
+
+def _is_stopped(pid: str) -> bool:
+    """Return whether a process is stopped, or being traced (proc(5))."""
+    if pid.isdecimal():
+        with contextlib.suppress(OSError, IndexError):
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
+    return False
 
 
 def _settled_time(directory: Path) -> int | None:

@@ -18,7 +18,7 @@ from ppctl.errors import PpctlError
 from ppctl.index import Index
 from ppctl.layout import Layout
 from ppctl.local_host import LocalHost
-from ppctl.managers import Pending
+from ppctl.managers import CACHE, Pending
 from ppctl.managers.supervisor import Supervisor
 from ppctl.releases import Release
 from ppctl.settings import ManagerName
@@ -54,6 +54,10 @@ class Site:
         self.deployment: Deployment = wanted.deployment
         self.manager = Supervisor(self.deployment, LocalHost())
         return self.manager
+
+    def write_cache(self, script: str) -> None:
+        self.layout.cache_script.write_text(script)
+        self.layout.cache_script.chmod(0o755)
 
     def states(self) -> list[tuple[int, str]]:
         return [(process.number, process.state) for process in self.manager.processes()]
@@ -276,6 +280,91 @@ def test_configuration_that_supervisord_cannot_read(site: Site) -> None:
     with pytest.raises(PpctlError, match="supervisord cannot read its configuration"):
         site.manager.load(LOAD)
     assert site.listens()
+
+
+# --- the cache program
+
+CACHED: dict[str, object] = {"upstream": "cache", "upstream_url": "http://127.0.0.1:9/simple/"}
+CACHE_SLEEPER = "#!/bin/sh\necho fetching; exec sleep 1000\n"
+
+
+@pytest.fixture
+def cached(site: Site) -> Site:
+    """A site with a cache program, which is a script as well; its workers run."""
+    site.configure(SLEEPER, port=site.deployment.port, **CACHED)
+    site.write_cache(CACHE_SLEEPER)
+    site.manager.load(LOAD)
+    return site
+
+
+def cache_pid(site: Site) -> int:
+    found = site.manager.cache()
+    return found.pid if found else 0
+
+
+def test_the_cache_program_is_started_beside_the_workers(cached: Site) -> None:
+    before = cached.pids()
+    cached.manager.load_cache()
+    assert eventually(lambda: (found := cached.manager.cache()) is not None and found.state == "running")
+    assert eventually(lambda: cached.manager.log(CACHE, 1) == "fetching")
+    assert cached.pids() == before and [number for number, _ in cached.states()] == [1, 2]
+    # Again: it restarts, as `ppctl restart` wants it; the workers do not.
+    old = cache_pid(cached)
+    cached.manager.load_cache()
+    assert not is_alive(old)
+    assert eventually(lambda: cache_pid(cached) not in (0, old))
+    assert cached.pids() == before
+
+
+def test_the_cache_program_is_stopped_and_forgotten(cached: Site) -> None:
+    cached.manager.load_cache()
+    before, pid = cached.pids(), cache_pid(cached)
+    cached.manager.unload_cache()
+    assert not is_alive(pid)
+    assert cached.manager.cache() is None
+    cached.manager.unload_cache()  # nothing to do is fine
+    assert cached.pids() == before
+    cached.manager.load_cache()
+    assert cache_pid(cached)
+    cached.manager.unload()
+    assert processes_of(cached.layout.home) == []
+
+
+def test_the_cache_program_stops_and_starts_with_all(cached: Site) -> None:
+    cached.manager.load_cache()
+    pid = cache_pid(cached)
+    cached.manager.stop_all()
+    found = cached.manager.cache()
+    assert found and found.state == "stopped" and not is_alive(pid)
+    cached.manager.start_all()
+    assert eventually(lambda: (found := cached.manager.cache()) is not None and found.state == "running")
+
+
+def test_a_changed_configuration_of_the_cache_program_takes_effect(cached: Site) -> None:
+    cached.manager.load_cache()
+    before, old = cached.pids(), cache_pid(cached)
+    conf = cached.layout.supervisor_cache
+    conf.write_text(conf.read_text().replace("stopwaitsecs=45", "stopwaitsecs=44"))
+    cached.manager.load_cache()
+    assert not is_alive(old) and cache_pid(cached) not in (0, old)
+    assert cached.pids() == before
+
+
+def test_a_cache_program_that_ends_at_once_is_failed(cached: Site) -> None:
+    cached.write_cache(FAILING)
+    cached.manager.load_cache()
+    assert eventually(lambda: (found := cached.manager.cache()) is not None and found.state == "failed")
+    assert "these are the last words" in cached.manager.log(CACHE, 5)
+    cached.write_cache(CACHE_SLEEPER)
+    cached.manager.load_cache()
+    assert eventually(lambda: (found := cached.manager.cache()) is not None and found.state == "running")
+
+
+def test_a_killed_cache_program_comes_back(cached: Site) -> None:
+    cached.manager.load_cache()
+    old = cache_pid(cached)
+    os.kill(old, signal.SIGKILL)
+    assert eventually(lambda: cache_pid(cached) not in (0, old))
 
 
 def test_follow_shows_all_workers(site: Site) -> None:

@@ -115,7 +115,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self, parts: list[str]) -> None:
         index = self.index
-        if parts == ["simple"]:
+        if parts == ["simple"] and index.only_html:
+            links = "".join(f'<a href="{quote(name)}/">{escape(name)}</a>\n' for name in index.files)
+            self._send(200, f"<!DOCTYPE html><html><body>{links}</body></html>".encode(), "text/html")
+        elif parts == ["simple"]:
             names = [{"name": name} for name in index.files]
             self._send(200, json.dumps({"meta": {"api-version": "1.0"}, "projects": names}).encode(), JSON)
         elif parts[0] == "simple" and len(parts) == 2 and parts[1] in index.files:

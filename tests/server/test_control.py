@@ -11,6 +11,7 @@ import pytest
 from ppctl.server.marks import FILE_NAME
 from tests.cli import on_terminal, ppctl
 from tests.server.archives import wheel
+from tests.server.signed import signed_form
 from tests.server.worker_process import Home, new_home
 
 pytestmark = pytest.mark.e2e
@@ -47,6 +48,18 @@ def test_list(home: Home) -> None:
         [name, version] for (name, _), version in zip(WHEELS, ("1.0", "1.1"), strict=True)
     ]
     assert ppctl("packages", "list", "Foo.Bar", "--json").result["files"][0]["size"] == len(WHEELS[0][1])
+
+
+def test_list_says_what_belongs_to_a_file(home: Home) -> None:
+    content_type, body = signed_form()
+    assert home.request("POST", "/", body, {"Content-Type": content_type}).status == 200
+    assert home.upload(*wheel("foo", "2.0")).status == 200
+    ppctl("packages", "yank", "foo", "2.0", "--reason", "bad")
+    found = ppctl("packages", "list", "foo", "--json").result["files"]
+    assert [(f["version"], f["signature"], f["provenance"], f["yanked"]) for f in found] == [
+        ("1.0", True, True, None),
+        ("2.0", False, False, "bad"),
+    ]
 
 
 def test_yank_and_unyank(home: Home) -> None:

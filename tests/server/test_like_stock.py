@@ -11,13 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from hashlib import md5
 from html import unescape
 from pathlib import Path
-from urllib.parse import unquote, urljoin, urlsplit
+from urllib.parse import unquote, urlencode, urljoin, urlsplit
 
 import pytest
 
-from tests.server.archives import sdist, wheel
+from tests.server.archives import sdist, wheel, zipped
 from tests.server.worker_process import Answer, Home, basic_auth, new_home, upload_form
 
 pytestmark = pytest.mark.e2e
@@ -285,6 +286,77 @@ def test_ranges(ports: tuple[int, int], value: str) -> None:
     if stock.status == 206:
         assert ours.body == stock.body
         assert ours.headers["Content-Range"] == stock.headers["Content-Range"]
+
+
+# --- what changes something, at two indexes with packages of their own
+
+NAME, CONTENT = wheel("Foo.Bar", "1.0")
+OTHER, OTHER_CONTENT = sdist("Foo.Bar", "1.1")
+
+
+def removal(**fields: str) -> tuple[str, bytes]:
+    return "application/x-www-form-urlencoded", urlencode({":action": "remove_pkg", **fields}).encode()
+
+
+def removal_by_parts(**fields: str) -> tuple[str, bytes]:
+    """As curl -F and old upload commands send it."""
+    content_type, body = upload_form("x", b"", action="remove_pkg", **fields)
+    start = body.index(b'--b0undary\r\nContent-Disposition: form-data; name="content"')
+    return content_type, body[:start] + b"--b0undary--\r\n"
+
+
+LEGACY: list[tuple[str, tuple[str, bytes]]] = [
+    ("upload", upload_form(NAME, CONTENT, name="Foo.Bar", version="1.0", filetype="bdist_wheel")),
+    ("upload again", upload_form(NAME, CONTENT)),
+    ("upload another", upload_form(OTHER, OTHER_CONTENT, md5_digest=md5(OTHER_CONTENT).hexdigest())),
+    ("upload what is no package", upload_form("readme.txt", b"x")),
+    ("register", upload_form("x", b"", action="submit", name="Foo.Bar", version="1.0")),
+    ("verify", upload_form("x", b"", action="verify", name="Foo.Bar", version="1.0")),
+    ("documentation", upload_form("foo.zip", zipped({"index.html": b""}), action="doc_upload", name="foo")),
+    ("documentation that is none", upload_form("foo.zip", b"x", action="doc_upload", name="foo")),
+    ("remove another version", removal(name="foo_bar", version="9.9")),
+    ("remove by another spelling", removal(name="Foo-Bar", version="1.0")),
+    ("remove without a version", removal(name="foo_bar")),
+    ("remove without a name", removal(version="1.0")),
+    ("remove", removal(name=NAME.split("-")[0], version="1.0")),
+    ("remove again", removal(name=NAME.split("-")[0], version="1.0")),
+    ("upload what was removed", upload_form(NAME, CONTENT)),
+    ("remove by parts", removal_by_parts(name=NAME.split("-")[0], version="1.0")),
+    ("remove the last", removal(name=OTHER.split("-")[0], version="1.1")),
+]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_whatever_old_clients_send_has_the_same_effect(overwrite: bool) -> None:
+    """Status, what is then on the disk, on the pages, and what can be downloaded: step by step."""
+    with new_home() as theirs, new_home(login=["upload"], overwrite=overwrite) as ours:
+        for home in (theirs, ours):
+            home.htpasswd.write_text(f"{LOGIN[0]}:{LOGIN[1]}\n")
+        more = ["--overwrite"] if overwrite else []
+        stock = Stock(theirs, "-a", "update", "-P", str(theirs.htpasswd), *more)
+        try:
+            ours.start(1)
+            for step, (content_type, body) in LEGACY:
+                for login in (None, (LOGIN[0], "wrong"), LOGIN):
+                    headers = {"Content-Type": content_type}
+                    headers |= {"Authorization": basic_auth(*login)} if login else {}
+                    found = [ask(port, "POST", "/", body, headers).status for port in (stock.port, ours.port)]
+                    # As everywhere: a wrong login is told by 401.
+                    assert found[1] == (401 if found[0] == 403 and login else found[0]), (step, login)
+                same_to_readers(stock.port, ours.port, step)
+                assert theirs.stored() == ours.stored(), step
+            assert ours.stored() == []
+        finally:
+            stock.process.terminate()
+            stock.process.wait(10)
+
+
+def same_to_readers(stock: int, ours: int, step: str) -> None:
+    for path in ("/simple/", "/simple/foo-bar/", "/packages/", f"/packages/{NAME}", "/foo-bar/json"):
+        found = [ask(port, "GET", path) for port in (stock, ours)]
+        assert found[1].status == found[0].status, (step, path)
+        if path.endswith("/"):
+            assert sorted(links(path, found[1])) == sorted(links(path, found[0])), (step, path)
 
 
 def test_with_logins() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from ppctl.server import store
 from tests.server.archives import sdist, wheel
 from tests.server.patience import within
 from tests.server.worker_process import Answer, Home, Worker, new_home, upload_form
@@ -266,6 +267,31 @@ def test_more_changes_than_the_kernel_keeps_notes_of(home: Home) -> None:
         for process in watching:
             os.kill(process, signal.SIGCONT)
     assert within(20, lambda: len(files(home.workers[0], "foo")) == 9_000)
+
+
+def test_a_watcher_that_is_stopped_is_stood_in_for(home: Home) -> None:
+    """By SIGSTOP, a debugger. When it goes on, one of them watches as before."""
+    lock = home.path / "run" / f"watch-{store.VERSION}.lock"
+    watching = int(lock.read_text())
+    processes = {worker.describe()["process"]: worker for worker in home.workers}
+    (other,) = [worker for process, worker in processes.items() if process != watching]
+    os.kill(watching, signal.SIGSTOP)
+    try:
+        for version in ("1.0", "1.1"):
+            name, content = wheel("foo", version)
+            (home.packages / name).write_bytes(content)
+            assert within(5, lambda n=name, c=content: is_hashed(other, "foo", n, c))  # type: ignore[misc]
+    finally:
+        os.kill(watching, signal.SIGCONT)
+    name, content = wheel("foo", "1.2")
+    (home.packages / name).write_bytes(content)
+    assert all(within(5, lambda w=worker: is_hashed(w, "foo", name, content)) for worker in home.workers)  # type: ignore[misc]
+    assert int(lock.read_text()) == watching
+    assert "watching beside it" in other.log.read_text()
+    os.kill(watching, signal.SIGKILL)
+    (home.packages / name).unlink()
+    assert within(5, lambda: set(files(other, "foo")) == {wheel("foo", v)[0] for v in ("1.0", "1.1")})
+    assert "Traceback" not in "".join(worker.log.read_text() for worker in home.workers)
 
 
 def test_a_packages_directory_that_is_replaced(home: Home) -> None:
