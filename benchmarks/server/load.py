@@ -17,6 +17,7 @@ from pathlib import Path
 from benchmarks.server import packages
 from benchmarks.server.servers import Running, get
 from tests.server.archives import wheel
+from tests.server.worker_process import UnixConnection
 
 _UNITS = {"": 1.0, "K": 1e3, "M": 1e6, "G": 1e9}
 _SCRIPT = """
@@ -49,6 +50,21 @@ def rate(
     assert requests, done.stdout
     assert transferred, done.stdout
     return float(requests[1]), float(transferred[1]) * _UNITS[transferred[2]]
+
+
+def warm(running: Running, paths: list[str], headers: Mapping[str, str]) -> float | None:
+    """Ask each worker of ours for each path once. Returns the seconds for one, None for other servers."""
+    if running.home is None:
+        return None
+    started = time.perf_counter()
+    for worker in running.home.workers:
+        with contextlib.closing(UnixConnection(worker.socket, 60)) as connection:
+            for path in paths:
+                connection.request("GET", path, headers={**running.headers, **headers})
+                answer = connection.getresponse()
+                answer.read()
+                assert answer.status == 200, (path, answer.status)
+    return (time.perf_counter() - started) / len(paths) / len(running.home.workers)
 
 
 def upload(running: Running, number: int) -> tuple[float, float]:

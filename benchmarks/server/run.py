@@ -19,8 +19,8 @@ JSON_GZIP = {"Accept": "application/vnd.pypi.simple.v1+json", "Accept-Encoding":
 COUNTS = (1000, 10_000, 50_000)
 ROUNDS = 3
 UPLOADS = 7
-# devpi takes minutes for more files, and the other two minutes for installing from more.
-MOST_DEVPI = 1_000
+# devpi takes an hour to import more files, and the other two minutes to install from more.
+MOST_DEVPI = 10_000
 MOST_SLOW_INSTALLS = 10_000
 
 OTHERS: dict[str, Callable[[Path], AbstractContextManager[Running]]] = {
@@ -106,7 +106,11 @@ def _rates(results: Results, count: int, root: Path, running: dict[str, Running]
                     "small": server.files or files,
                     "big": [server.big],
                 }.get(what) or [f"{server.simple}{project}/" for project in projects]
-                wanted = JSON_GZIP if what == "json" else None
+                wanted = JSON_GZIP if what == "json" else {}
+                if number < 0 and what in ("pages", "json"):
+                    rendered = load.warm(server, paths, wanted)
+                    if rendered and what == "pages":
+                        results.put(name, count, "rendered", rendered * 1e3)
                 duration = seconds if name not in SLOW else 3 * seconds if count < 50_000 else 6 * seconds
                 found, size = load.rate(server, paths, duration, wanted)
                 if number >= 0:

@@ -16,7 +16,7 @@ from typing import Any
 # For the types that it adds: .whl and .egg.
 import pypiserver.core  # noqa: F401
 
-from ppctl.server import attestations, names, scan
+from ppctl.server import at_hand, attestations, names, scan
 from ppctl.server.answers import (
     Answer,
     BadRange,
@@ -171,26 +171,12 @@ def send(
     if environ["REQUEST_METHOD"] == "HEAD":
         return False, Answer(status, headers, [])
     if length <= _READ_AT_ONCE:
-        return False, Answer(status, headers, [_read(descriptor, length, first, wait=wait)])
+        return False, Answer(status, headers, [at_hand.read(descriptor, length, first, wait=wait)])
     if not wait:
         raise MustWait
     opened = io.FileIO(descriptor, "rb")
     opened.seek(first)
     return True, Answer(status, headers, _sent(environ, opened, length))
-
-
-def _read(descriptor: int, length: int, first: int, *, wait: bool) -> bytes:
-    """Return a part of a file. Raises MustWait when it is not in memory, unless it may be waited for."""
-    if wait:
-        return os.pread(descriptor, length, first)
-    buffer = bytearray(length)
-    try:
-        count = os.preadv(descriptor, [buffer], first, os.RWF_NOWAIT)  # preadv2(2)
-    except OSError as e:  # not in memory, or a file system that cannot tell
-        raise MustWait from e
-    if count != length:
-        raise MustWait
-    return bytes(buffer)
 
 
 def _sent(environ: dict[str, Any], opened: io.FileIO, length: int) -> Iterable[bytes]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import gzip
 import hashlib
+import logging
 import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ppctl.server import simple
@@ -17,9 +19,15 @@ from ppctl.server.catalogue import Catalogue
 from ppctl.server.marks import MarksFile
 from ppctl.server.moment import Once
 from ppctl.server.negotiate import Format
+from ppctl.server.spool import Spool
 
-MAX_BYTES = 20 << 20
-"""How much memory the pages of one worker may take: enough for 50,000 files, in both formats."""
+log = logging.getLogger("ppctl.server.pages")
+
+MAX_BYTES = 12 << 20
+"""How much memory the pages of one worker may take: enough for 50,000 files, most of them in the spool."""
+
+MAX_SPOOL = 256 << 20
+"""How much of the disk they may take."""
 
 # The index page of many projects is large and changes often.
 _FAST_GZIP_FROM = 1 << 18
@@ -37,42 +45,55 @@ class Page:
     `seen_at_once`: the same as the event loop counts.
     """
 
-    __slots__ = ("_content", "_digest", "change", "gzipped", "seen", "seen_at_once")
+    __slots__ = ("_content", "_digest", "_gzipped", "_lengths", "_spooled", "change", "seen", "seen_at_once")
 
     def __init__(self, content: bytes, change: object, seen: object) -> None:
         self.change = change
         self.seen = seen
         self.seen_at_once: object = None
-        # Most clients want it compressed; and this is what is left when memory is scarce.
-        self.gzipped = gzip.compress(content, 1 if len(content) >= _FAST_GZIP_FROM else 6, mtime=0)
+        # Most clients want it compressed.
+        gzipped = gzip.compress(content, 1 if len(content) >= _FAST_GZIP_FROM else 6, mtime=0)
         self._content: bytes | None = content
+        self._gzipped: bytes | None = gzipped
+        self._lengths = len(content), len(gzipped)
+        self._spooled: tuple[Spool, int] | None = None
         self._digest = hashlib.sha256(content).hexdigest()[:32]
 
     @classmethod
     def unpacked_later(cls, gzipped: bytes) -> Page:
         """Return a page that was rendered and compressed by somebody else."""
         page = cls.__new__(cls)
-        page.change = page.seen = page.seen_at_once = page._content = None
-        page.gzipped = gzipped
+        page.change = page.seen = page.seen_at_once = page._content = page._spooled = None
+        page._gzipped = gzipped
         page._digest = hashlib.sha256(gzipped).hexdigest()[:32]
         return page
 
     @property
-    def content(self) -> bytes:
-        """Return the page as it was rendered."""
-        kept = self._content
-        return zlib.decompress(self.gzipped, _GZIP) if kept is None else kept
-
-    @property
     def size(self) -> int:
         """Return about how much memory it takes."""
-        return len(self._content or b"") + len(self.gzipped) + _OVERHEAD
+        return _OVERHEAD + (0 if self._spooled else sum(self._lengths))
 
-    def squeeze(self) -> int:
-        """Keep the compressed form only: unpacking takes a tenth of rendering. Returns the bytes saved."""
-        saved = len(self._content or b"")
-        self._content = None
-        return saved
+    def body(self, *, zipped: bool, wait: bool = True) -> bytes:
+        """Return the page, perhaps compressed. Raises MustWait when it would have to wait for the disk."""
+        kept = self._gzipped if zipped else self._content
+        if kept is not None:
+            return kept
+        if self._spooled is None:
+            return zlib.decompress(self._gzipped or b"", _GZIP)
+        spool, place = self._spooled
+        whole, packed = self._lengths
+        if zipped:
+            return spool.read(place + whole, packed, wait=wait)
+        return spool.read(place, whole, wait=wait)
+
+    def move(self, spool: Spool) -> int:
+        """Keep it in the spool instead of in memory; returns the bytes saved. Raises OSError."""
+        if self._content is None or self._gzipped is None:
+            return 0
+        self._spooled = spool, spool.add(self._content + self._gzipped)
+        # In this order: other threads look in memory first.
+        self._content = self._gzipped = None
+        return sum(self._lengths)
 
     def etag(self, form: Format, *, zipped: bool) -> str:
         """Return what tells this representation from all others (RFC 9110, section 8.8.3)."""
@@ -80,16 +101,22 @@ class Page:
 
 
 class Pages:
-    """The pages of one worker. `base` is the path under which the index is mounted. For many threads."""
+    """The pages of one worker, those rendered first in memory, the others in a file in the directory `run`.
+
+    `base` is the path under which the index is mounted. For many threads.
+    """
 
     def __init__(
-        self, catalogue: Catalogue, marks: MarksFile, base: str, *, max_bytes: int = MAX_BYTES
+        self, catalogue: Catalogue, marks: MarksFile, base: str, run: Path, *, max_bytes: int = MAX_BYTES
     ) -> None:
         self._catalogue = catalogue
         self._marks = marks
         self._base = base
+        self._run = run
         self._max_bytes = max_bytes
         self._bytes = 0
+        self._spool: Spool | None = None
+        self._complained = False
         self._lock = threading.Lock()
         self._pages: OrderedDict[Key, Page] = OrderedDict()
         self._whole: OrderedDict[Key, Page] = OrderedDict()
@@ -168,18 +195,36 @@ class Pages:
         self._bytes -= page.size if page else 0
 
     def _keep(self, key: Key, page: Page) -> None:
+        if self._spool and self._spool.size > MAX_SPOOL:
+            # Most of it is of pages that have changed since; whoever is sending one keeps it until then.
+            self._pages.clear()
+            self._whole.clear()
+            self._bytes, self._spool = 0, None
         self._pages[key] = self._whole[key] = page
         self._bytes += page.size
         while self._bytes > self._max_bytes and self._whole:
             _, oldest = self._whole.popitem(last=False)
-            self._bytes -= oldest.squeeze()
+            self._bytes -= self._spooled(oldest)
         while self._bytes > self._max_bytes and self._pages:
             _, oldest = self._pages.popitem(last=False)
             self._bytes -= oldest.size
 
+    def _spooled(self, page: Page) -> int:
+        """Move a page to the disk; returns how much memory that saves, 0 when there is no room."""
+        try:
+            self._spool = self._spool or Spool(self._run)
+            return page.move(self._spool)
+        except OSError as e:
+            if not self._complained:
+                log.warning("pages are rendered more often than they need be: %s: %s", self._run, e.strerror)
+            self._complained = True
+            return 0
 
-def answer(environ: dict[str, Any], page: Page, form: Format, *, zipped: bool, private: bool) -> Answer:
-    """Return the answer with a page: 304 when the client has it already.
+
+def answer(
+    environ: dict[str, Any], page: Page, form: Format, *, zipped: bool, private: bool, wait: bool = True
+) -> Answer:
+    """Return the answer with a page: 304 when the client has it already. Raises MustWait as Page.body does.
 
     Clients may keep a page, but have to ask each time whether it is still current: an upload is seen in the
     next request (RFC 9111, section 5.2.2.4).
@@ -192,7 +237,7 @@ def answer(environ: dict[str, Any], page: Page, form: Format, *, zipped: bool, p
     ]
     if is_unchanged(environ, etag):
         return Answer("304 Not Modified", headers, [])
-    content = page.gzipped if zipped else page.content
+    content = page.body(zipped=zipped, wait=wait)
     headers += [("Content-Type", form.content_type), ("Content-Length", str(len(content)))]
     if zipped:
         headers.append(("Content-Encoding", "gzip"))

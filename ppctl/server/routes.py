@@ -107,7 +107,8 @@ class Routes:
         if form is None:
             return _not_acceptable()
         private = not self._access.is_public("list")
-        return pages.answer(environ, page, form, zipped=_accepts_gzip(environ), private=private)
+        zipped = _accepts_gzip(environ)
+        return pages.answer(environ, page, form, zipped=zipped, private=private, wait=wait)
 
     def _unknown(self, environ: Environ, project: str, form: Format | None) -> Answer:
         """Answer for a project that is not here."""

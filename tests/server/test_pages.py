@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import gzip
 import json
+import os
 import sqlite3
 import threading
 from html.parser import HTMLParser
@@ -16,12 +19,14 @@ from hypothesis import strategies as st
 from packaging.version import Version
 
 from ppctl.server import answers, marks, names, negotiate, scan, simple
+from ppctl.server import pages as rendered
 from ppctl.server.catalogue import Catalogue, File
 from ppctl.server.changes import Entry
 from ppctl.server.marks import Marks, MarksFile
 from ppctl.server.negotiate import Format
 from ppctl.server.pages import INDEX, Pages
 from ppctl.server.scan import Stamp
+from ppctl.server.spool import Spool
 
 
 class Links(HTMLParser):
@@ -225,8 +230,13 @@ def entry(path: str, digest: str = "00") -> Entry:
     return Entry(path, Stamp(1, 2, 3), digest * 32, None)
 
 
+def new_pages(catalogue: Catalogue, *, max_bytes: int = rendered.MAX_BYTES) -> Pages:
+    run = catalogue.path.parent
+    return Pages(catalogue, MarksFile(catalogue.packages), "", run, max_bytes=max_bytes)
+
+
 def test_a_page_is_rendered_once_per_change(catalogue: Catalogue) -> None:
-    pages = Pages(catalogue, MarksFile(catalogue.packages), "")
+    pages = new_pages(catalogue)
     other = Catalogue(catalogue.path.parent, catalogue.packages)
     catalogue.put([entry("foo-1.0.zip"), entry("bar-1.0.zip")])
     for _ in range(5):
@@ -237,7 +247,7 @@ def test_a_page_is_rendered_once_per_change(catalogue: Catalogue) -> None:
     for _ in range(5):
         page = pages.get("foo", is_json=True)
         assert page
-        assert b"foo-2.0.zip" in page.content
+        assert b"foo-2.0.zip" in page.body(zipped=False)
         assert pages.get("bar", is_json=True)
         assert pages.get(INDEX, is_json=True)
     assert pages.rendered == 4
@@ -248,24 +258,89 @@ def test_a_page_is_rendered_once_per_change(catalogue: Catalogue) -> None:
     other.put([entry("foo-2.0.zip", "11")])
     page = pages.get("foo", is_json=True)
     assert page
-    assert b"11" * 32 in page.content
+    assert b"11" * 32 in page.body(zipped=False)
 
 
 def test_the_memory_of_pages_is_bounded(catalogue: Catalogue) -> None:
     catalogue.put([entry(f"p{number}-1.0.zip") for number in range(200)])
-    for limit, kept in ((20_000, 15), (300_000, 200)):
-        pages = Pages(catalogue, MarksFile(catalogue.packages), "", max_bytes=limit)
+    for limit, kept in ((30_000, 42), (170_000, 200), (600_000, 200)):
+        pages = new_pages(catalogue, max_bytes=limit)
         for number in [*range(200), *range(200)]:
             page = pages.get(f"p{number}", is_json=False)
             assert page
-            assert page.content.count(b"<a ") == 1
+            assert f">p{number}-1.0.zip<".encode() in page.body(zipped=False)
+            assert gzip.decompress(page.body(zipped=True)) == page.body(zipped=False)
         assert sum(page.size for page in pages._pages.values()) == pages._bytes <= limit
         assert kept <= len(pages._pages) < kept + 10
-        assert pages.rendered == (400 if kept == 15 else 200)
+        assert pages.rendered == (200 if kept == 200 else 400)
+        assert (pages._spool is None) == (limit == 600_000)
+
+
+def test_nobody_sees_the_file_with_the_pages(catalogue: Catalogue) -> None:
+    before = sorted(catalogue.path.parent.iterdir())
+    spool = Spool(catalogue.path.parent)
+    assert spool.read(spool.add(b"abc"), 3, wait=False) == b"abc"
+    assert sorted(catalogue.path.parent.iterdir()) == before
+
+
+def test_the_event_loop_does_not_wait_for_the_disk(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def not_in_memory(*_: object) -> int:
+        raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+    catalogue.put([entry("foo-1.0.zip"), entry("bar-1.0.zip")])
+    pages = new_pages(catalogue, max_bytes=2600)
+    page = pages.get("foo", is_json=False)
+    assert page
+    assert pages.get("bar", is_json=False)
+    assert page.body(zipped=False, wait=False) == page.body(zipped=False)
+    monkeypatch.setattr(os, "preadv", not_in_memory)
+    with pytest.raises(answers.MustWait):
+        page.body(zipped=False, wait=False)
+    assert b">foo-1.0.zip<" in page.body(zipped=False)
+
+
+def test_the_file_with_the_pages_does_not_grow_for_ever(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rendered, "MAX_SPOOL", 20_000)
+    catalogue.put([entry(f"p{number}-1.0.zip") for number in range(200)])
+    pages = new_pages(catalogue, max_bytes=100_000)
+    first = pages.get("p0", is_json=False)
+    seen: set[Spool | None] = set()
+    for number in [*range(200), *range(200)]:
+        page = pages.get(f"p{number}", is_json=False)
+        assert page
+        assert f">p{number}-1.0.zip<".encode() in page.body(zipped=False)
+        seen.add(pages._spool)
+        assert pages._spool is None or pages._spool.size < 25_000
+        assert sum(page.size for page in pages._pages.values()) == pages._bytes <= 100_000
+    assert len(seen - {None}) > 2
+    # Whoever was sending it still has it.
+    assert first
+    assert b">p0-1.0.zip<" in first.body(zipped=False)
+
+
+def test_a_full_disk_costs_speed_only(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    catalogue.put([entry(f"p{number}-1.0.zip") for number in range(100)])
+    monkeypatch.setattr(Spool, "add", full)
+    pages = new_pages(catalogue, max_bytes=20_000)
+    for number in [*range(100), *range(100)]:
+        page = pages.get(f"p{number}", is_json=False)
+        assert page
+        assert f">p{number}-1.0.zip<".encode() in page.body(zipped=False)
+        assert sum(page.size for page in pages._pages.values()) == pages._bytes <= 20_000
+    assert caplog.text.count("No space left on device") == 1
 
 
 def test_many_threads_read_while_others_write(catalogue: Catalogue) -> None:
-    pages = Pages(catalogue, MarksFile(catalogue.packages), "")
+    pages = new_pages(catalogue)
     failures: list[object] = []
 
     def read() -> None:
@@ -273,7 +348,7 @@ def test_many_threads_read_while_others_write(catalogue: Catalogue) -> None:
             last = 0
             while last < 100:
                 page = pages.get("foo", is_json=False)
-                count = page.content.count(b"<a ") if page else 0
+                count = page.body(zipped=False).count(b"<a ") if page else 0
                 assert count >= last
                 last = count
         except BaseException as e:
