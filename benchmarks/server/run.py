@@ -19,7 +19,7 @@ JSON_GZIP = {"Accept": "application/vnd.pypi.simple.v1+json", "Accept-Encoding":
 COUNTS = (1000, 10_000, 50_000)
 ROUNDS = 3
 UPLOADS = 7
-# devpi takes an hour to import more files, and the other two minutes to install from more.
+# devpi takes ten minutes to import more files, and the other two minutes to install from more.
 MOST_DEVPI = 10_000
 MOST_SLOW_INSTALLS = 10_000
 
