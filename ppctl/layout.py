@@ -150,7 +150,7 @@ class Layout:
 
     @property
     def run(self) -> Path:
-        """Sockets, pid files, and the catalogue that the workers make of the packages."""
+        """Sockets, pid files, the catalogue of the packages, and rendered pages in files without a name."""
         return self.home / "run"
 
     @property
