@@ -10,6 +10,9 @@ NAME ?= $(shell id -un)
 PYTEST_ARGS ?=
 JOBS        ?= 2
 
+# With byte code, also where the environment says to keep none: the tests start Python some thousand times.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
+
 COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --no-header \
 	    --no-emit-index-url --no-emit-find-links
 
@@ -36,10 +39,10 @@ fleet: $(VENV)/.fleet
 
 test: $(VENV)/.dev
 	@scripts/install-test-tools
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
+	$(PYTEST) -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 unit: $(VENV)/.dev
-	PPCTL_QUICK_TESTS=1 $(BIN)/python -m pytest -n $(JOBS) -m "not e2e and not hosts" $(PYTEST_ARGS)
+	PPCTL_QUICK_TESTS=1 $(PYTEST) -n $(JOBS) -m "not e2e and not hosts" $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

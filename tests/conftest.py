@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -19,7 +20,7 @@ import hypothesis
 import pytest
 
 from tests import cli
-from tests.effort import QUICK
+from tests.effort import QUICK, examples
 from tests.engine import impatient
 
 __all__ = ["impatient"]
@@ -33,7 +34,7 @@ NewHome = Callable[..., Path]
 
 
 # How long an example takes says something about the machine, not about the code.
-hypothesis.settings.register_profile("ppctl", deadline=None, max_examples=15 if QUICK else 150)
+hypothesis.settings.register_profile("ppctl", deadline=None, max_examples=examples(150))
 hypothesis.settings.load_profile("ppctl")
 
 
@@ -52,6 +53,16 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:  # type: igno
         report.outcome = "failed"
         report.longrepr = f"{item.nodeid} was skipped, with PPCTL_REQUIRE_ALL=1: {report.longrepr}"
     return report
+
+
+NO_UNIT_TESTS = re.compile(r"^pytestmark = .*\bpytest\.mark\.(e2e|hosts)\b", re.M)
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    """`make unit` need not import modules without a unit test in them."""
+    if QUICK and collection_path.suffix == ".py" and NO_UNIT_TESTS.search(collection_path.read_text()):
+        return True
+    return None
 
 
 @pytest.fixture(scope="session")

@@ -8,15 +8,22 @@ from pathlib import Path
 import pytest
 
 from ppctl import machine as machine_module
+from ppctl import releases
 from ppctl.commands import up as commands
 from tests.fakes import World
 
 HOME = Path("/srv/index")
+SOURCES = ("__init__.py", "server/__init__.py", "server/app.py", "server/cache/__main__.py")
 
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait for what happens at once or never; put the register at a place that is always the same."""
+    """Do not wait for what happens at once or never; put the register at a place that is always the same.
+
+    And of the workers' code, which is copied file by file, take only some files.
+    """
+    few = {name: content for name, content in releases.server_sources().items() if name in SOURCES}
+    monkeypatch.setattr(releases, "server_sources", lambda: few)
     monkeypatch.setattr(machine_module, "READY_SECONDS", 0.02)
     monkeypatch.setattr(machine_module, "POLL_SECONDS", 0.001)
     monkeypatch.setenv("XDG_CONFIG_HOME", "/home/operator/.config")

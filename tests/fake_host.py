@@ -10,7 +10,7 @@ import copy
 import errno
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ppctl.host import TEMPORARY, Completed, FileInfo, FileSystem, Kind, WaitAnn
 MIDWAY = ("write", "copy_file", "link", "append", "remove_tree")
 """The operations that a kill can hit in the midst."""
 
+ROOT = Path("/")
 MAX_LINKS = 40  # like the kernel (path_resolution(7))
 
 
@@ -54,14 +55,16 @@ Answer = Completed | str | Callable[[Run], "Completed | str | None"]
 
 
 @cache
-def _below(directory: Path, name: str) -> Path:
-    """Return `directory / name`: the same object each time, for pathlib takes its time to make one."""
-    return directory / name
+def _way(path: Path) -> tuple[Path, ...]:
+    """Return what is on the way to `path`, from the root to itself; nothing if there is a `..` in it.
 
-
-@cache
-def _parent(path: Path) -> Path:
-    return path.parent
+    The same objects each time: pathlib takes its time to make and to compare them.
+    """
+    assert path.is_absolute(), path
+    if path == ROOT:
+        return (ROOT,)
+    above = _way(path.parent)
+    return (*above, path) if above and path.name != ".." else ()
 
 
 def _error(number: int) -> OSError:
@@ -90,8 +93,8 @@ class FakeHost:
         self._user = user or ("root" if root else "operator")
         self.root = root
         self.accounts = {"root": "root", self._user: self._user, **(accounts or {})}
-        self.nodes: dict[Path, Node] = {Path("/"): Node("directory", 0o755, "root", "root")}
-        self.file_systems = {Path("/"): FileSystem(100 * 2**30, 50 * 2**30, 1_000_000, 500_000)}
+        self.nodes: dict[Path, Node] = {ROOT: Node("directory", 0o755, "root", "root")}
+        self.file_systems = {ROOT: FileSystem(100 * 2**30, 50 * 2**30, 1_000_000, 500_000)}
         self.programs: dict[str, str] = {}
         self.runs: list[Run] = []
         self.operations: list[tuple[str, tuple[Any, ...]]] = []
@@ -151,7 +154,7 @@ class FakeHost:
         """Return the whole tree without times, for comparison."""
         return {
             str(path): (node.kind, node.mode, node.owner, node.group, node.content, node.target)
-            for path, node in sorted(self.nodes.items())
+            for path, node in self.nodes.items()
         }
 
     def copy(self) -> FakeHost:
@@ -162,7 +165,7 @@ class FakeHost:
         """Copy what can change; paths, runs and operations cannot, and there are many of them."""
         made = memo[id(self)] = copy.copy(self)
         made.before = None
-        made.nodes = {path: replace(node) for path, node in self.nodes.items()}
+        made.nodes = {path: Node(*vars(node).values()) for path, node in self.nodes.items()}
         for name in ("accounts", "file_systems", "programs", "held"):
             setattr(made, name, dict(getattr(self, name)))
         for name in ("runs", "operations", "locks"):
@@ -213,7 +216,9 @@ class FakeHost:
                 return []
             if node.kind != "directory":
                 raise _error(errno.ENOTDIR)
-            return sorted(each.name for each in self.nodes if _parent(each) == found and each != found)
+            depth = len(_way(found))
+            ways = [way for each in self.nodes if len(way := _way(each)) == depth + 1]
+            return sorted(way[-1].name for way in ways if way[-2] is found)
 
     def file_system(self, path: Path) -> FileSystem:
         with telling("look at the file system of", path):
@@ -303,7 +308,8 @@ class FakeHost:
                 return
             if node.kind != "directory":
                 raise _error(errno.ENOTDIR)
-            doomed = [each for each in self.nodes if each == found or found in each.parents]
+            depth = len(_way(found))
+            doomed = [each for each in self.nodes if _way(each)[depth - 1 : depth] == (found,)]
             # The deepest first: what is left of a half-removed tree then looks most like a whole one.
             doomed.sort(key=lambda each: len(each.parts), reverse=True)
             for each in doomed[: len(doomed) // 2] if self._dies_midway else doomed:
@@ -400,16 +406,21 @@ class FakeHost:
 
         Raises OSError like the kernel: ENOENT and ENOTDIR for its parents, ELOOP.
         """
-        assert path.is_absolute(), path
+        way = _way(path)
+        nodes = [self.nodes.get(each) for each in way]
+        if all(node and node.kind == "directory" for node in nodes[:-1]):
+            end = nodes[-1] if nodes else None
+            if way and not (follow and end and end.kind == "link"):
+                return way[-1]
         left = list(path.parts[1:])
-        found = Path("/")
+        found = ROOT
         links = 0
         while left:
             part = left.pop(0)
             if part == "..":
                 found = found.parent
                 continue
-            found = _below(found, part)
+            found = found / part
             node = self.nodes.get(found)
             if node and node.kind == "link" and (left or follow):
                 links += 1
@@ -417,12 +428,12 @@ class FakeHost:
                     raise _error(errno.ELOOP)
                 target = Path(node.target)
                 left = [*target.parts[1 if target.is_absolute() else 0 :], *left]
-                found = Path("/") if target.is_absolute() else found.parent
+                found = ROOT if target.is_absolute() else found.parent
             elif left and node is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
             elif left and node and node.kind != "directory":
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        return found
+        return _way(found)[-1]
 
     def _get(self, path: Path, *, follow: bool = False) -> Node:
         found = self._find(path, follow=follow)

@@ -66,6 +66,7 @@ def test_a_bug_with_debug(new_home: NewHome, monkeypatch: pytest.MonkeyPatch, pp
         ending(RuntimeError("for the report"), new_home(), ppctl, monkeypatch)
 
 
+@pytest.mark.e2e
 def test_a_reader_that_goes_away(run_ppctl: RunPpctl) -> None:
     argv = " ".join(ppctl_argv("schema"))
     done = subprocess.run(
@@ -76,6 +77,7 @@ def test_a_reader_that_goes_away(run_ppctl: RunPpctl) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("arguments", ["schema", "--help", "client --list", "client --list --json"])
 def test_a_full_disk_behind_the_output(arguments: str) -> None:
     with open("/dev/full", "w") as full:
@@ -85,6 +87,7 @@ def test_a_full_disk_behind_the_output(arguments: str) -> None:
     assert done.stderr.startswith("error: cannot print: No space left on device\n")
 
 
+@pytest.mark.e2e
 def test_as_a_module_and_as_a_program(run_ppctl: RunPpctl) -> None:
     program = Path(sys.executable).with_name("ppctl")
     by_module = run_ppctl("--version")
@@ -107,6 +110,7 @@ def test_main_takes_the_arguments_of_the_process(
     assert "version" in capsys.readouterr().out
 
 
+@pytest.mark.e2e
 def test_the_start_is_quick(run_ppctl: RunPpctl) -> None:
     """`ppctl --help` imports nothing heavy: that is where 0.15 s are won or lost."""
     code = (

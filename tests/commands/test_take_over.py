@@ -12,7 +12,7 @@ import pytest
 from ppctl.commands import take_over as commands
 from ppctl.errors import PpctlError, UsageError
 from ppctl.managers import handmade
-from tests.effort import QUICK
+from tests.effort import every
 from tests.engine import HOME, configure, outcome
 from tests.fake_host import FakeHost, Killed
 from tests.fakes import World
@@ -129,7 +129,7 @@ def test_killed_at_every_step_the_next_run_finishes(midway: bool) -> None:
     fresh = by_hand()
     undisturbed = fresh.copy()
     take_over(undisturbed)
-    for step in range(1, 400, 5 if QUICK else 1):
+    for step in range(1, 400, every(7)):
         world = fresh.copy()
         world.host.kill_at(step, midway=midway)
         try:

@@ -8,7 +8,7 @@ import pytest
 
 from ppctl.commands import up as commands
 from ppctl.errors import PpctlError, UsageError
-from tests.effort import QUICK
+from tests.effort import every
 from tests.engine import HOME, changed, outcome, started
 from tests.fakes import World
 
@@ -106,7 +106,7 @@ def test_an_interrupted_first_run_is_finished_by_the_next(monkeypatch: pytest.Mo
     world = World()
     given(world, "name: lib\n")
     wanted = outcome(world)[0].keys()
-    for step in range(1, 200, 3 if QUICK else 1):
+    for step in range(1, 200, every(4)):
         broken = World()
         broken.host.kill_at(step)
         try:

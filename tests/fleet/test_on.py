@@ -23,7 +23,7 @@ from ppctl.output import Output
 from ppctl.server import htpasswd, permissions
 from tests.cli import Ran, ppctl
 
-STAND_IN = """#!{python}
+STAND_IN = """#!{python} -IS
 import json, os, sys
 path = sys.argv[-1].removeprefix("@")
 record = {{

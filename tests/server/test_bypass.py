@@ -15,6 +15,7 @@ from ppctl.server import permissions
 from ppctl.server.config import ACTIONS
 from ppctl.server.front import Front
 from ppctl.server.permissions import TOKEN_USER
+from tests.effort import examples
 from tests.server.archives import wheel
 from tests.server.test_access_table import CONTENT, HASH, NAME, SECRETS, ask, basic, serving
 from tests.server.worker_process import upload_form
@@ -107,7 +108,7 @@ _segments = st.sampled_from(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(
     st.lists(_segments, max_size=6),
     st.sampled_from(sorted(REFUSED)),
@@ -159,7 +160,7 @@ _scheme = st.sampled_from(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(_scheme, _payload, st.sampled_from(["/simple/", f"/packages/{NAME}", "/foo/json", "upload"]))
 def test_no_nonsense_is_a_login_or_an_error(front: Front, scheme: str, payload: str, path: str) -> None:
     packages: Path = front.packages  # type: ignore[attr-defined]
