@@ -152,6 +152,8 @@ def _take(event: Any, found: dict[str, HostResult], tell: Callable[[HostResult],
         result = found.setdefault(event["host"], HostResult(event["host"]))
         result.doing = event["step"]
         tell(result)
+    elif event.get("event") == "skipped" and event["host"] in found:
+        found[event["host"]].doing = ""
     elif event.get("event") == "result":
         result = found.setdefault(event["host"], HostResult(event["host"]))
         result.doing = ""
@@ -160,8 +162,8 @@ def _take(event: Any, found: dict[str, HostResult], tell: Callable[[HostResult],
         result.state = event["state"]
         result.changed = result.changed or event["changed"]
         result.message = event["message"].removeprefix("Task failed: ") if event["state"] != OK else ""
-        result.step = event.get("step", "")
         if event["action"].startswith("ppctl.fleet.") or event["state"] != OK:
+            result.step = event.get("step", "")
             result.parts += event["parts"]
             tell(result)
 

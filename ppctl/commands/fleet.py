@@ -97,7 +97,7 @@ def report(
         for line in lines(name, result):
             out.text(printable(line))
         for index, healthy, words in summary(name, result):
-            state = result.state if result.state != fleet.OK else ("ok" if healthy else "not well")
+            state = "ok" if healthy else "not well" if result.state == fleet.OK else result.state
             if state == "ok" and result.changed:
                 state = "changed"
             rows.append((result.host, index, state, printable(words)))

@@ -26,12 +26,8 @@ def summary(name: str, result: HostResult) -> Iterator[tuple[str, bool, str]]:
             found = answer.get("result", {})
             yield answer["index"], answer.get("exit_code", 0) == 0, _WORDS.get(name, _done)(found)
     if not answers:
-        message = result.message.strip().splitlines()
-        yield (
-            "-",
-            result.state == OK,
-            message[0] if message else ("no index here" if result.state == OK else ""),
-        )
+        words = _first_line(result.message) or ("no index here" if result.state == OK else "")
+        yield "-", result.state == OK, words
 
 
 def indexes(result: HostResult) -> list[Result]:
@@ -51,6 +47,7 @@ def indexes(result: HostResult) -> list[Result]:
 def _up(result: HostResult) -> Iterator[tuple[str, bool, str]]:
     counts: dict[str, int] = {}
     notes: dict[str, str] = {}
+    failed: set[str] = set()
     lacking: list[str] = []
     for part in result.parts:
         for name in part.get("indexes", []):  # a look at all of them, before anything is done
@@ -58,16 +55,23 @@ def _up(result: HostResult) -> Iterator[tuple[str, bool, str]]:
         name = part.get("ppctl_index_name") or part.get("ppctl_users_index")
         if name:
             counts[name] = counts.get(name, 0) + len(part.get("changes", []))
-            if part.get("changed") and not part.get("changes"):
-                notes[name] = str(part.get("msg", ""))  # in check mode, where there is no plan yet
+            if part.get("failed"):
+                failed.add(name)
+            # Or in check mode, where there is no plan yet.
+            if part.get("failed") or (part.get("changed") and not part.get("changes")):
+                notes[name] = _first_line(str(part.get("msg", "")))
         lacking += _lacking(part)
     if lacking:
         yield "-", True, f"the host: {', '.join(lacking)}"
     for name, count in counts.items():
-        words = notes.get(name) or (counted(count, "change") if count else "nothing to change")
-        yield name, True, words
-    if result.state != OK or not (counts or lacking):
-        yield "-", result.state == OK, (result.message.strip().splitlines() or [""])[0]
+        words = counted(count, "change") if count else "nothing to change"
+        yield name, name not in failed, notes.get(name) or words
+    if (result.state != OK and not failed) or not (counts or lacking):
+        yield "-", result.state == OK, _first_line(result.message)
+
+
+def _first_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[0]
 
 
 def _lacking(part: Result) -> list[str]:
@@ -236,6 +240,7 @@ _HINTS = {
     "sudo password": "-K asks for sudo's password; or ansible_become_password in a vault",
     "interpreter": "install Python 3.10 or newer there, or set ansible_python_interpreter in the inventory",
     "ppctl is not installed": "ppctl up --on PATTERN, or the playbook site.yml, installs it",
+    "several indexes are on": "--index NAME means one of them, --index all each of them",
     "reached over ssh": "try it: ansible HOST -m ping; when it is back, run the same command again",
 }
 
@@ -246,6 +251,7 @@ def hints(results: Sequence[HostResult]) -> list[str]:
     for result in results:
         if result.state in (FAILED, UNREACHABLE):
             found += [hint for words, hint in _HINTS.items() if words in result.message]
-        for answer in (each for part in result.parts for each in part.get("results", [])):
-            found.append((answer.get("error") or {}).get("hint", ""))
+        for part in result.parts:
+            found.append(str(part.get("msg", "")).partition("\nhint: ")[2])
+            found += [(each.get("error") or {}).get("hint", "") for each in part.get("results", [])]
     return list(dict.fromkeys(filter(None, found)))

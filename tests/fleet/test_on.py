@@ -204,6 +204,7 @@ def test_the_rest_is_finished_with_the_same_password(ansible: Ansible) -> None:
         ("Task failed: Incorrect sudo password", "-K asks for sudo's password"),
         ("The module interpreter '/usr/bin/python3' was not found.", "install Python 3.10"),
         ("ppctl is not installed on this host (/x). The role", "ppctl up --on PATTERN"),
+        ("several indexes are on this host: a, b; say which, or all", "--index NAME means one of them"),
         ("Make sure this host can be reached over ssh: ssh: connect", "try it: ansible HOST -m ping"),
     ],
 )
@@ -546,8 +547,30 @@ def test_where_the_lines_do_not_fit_those_at_work_are_shown(monkeypatch: pytest.
 
 def test_elsewhere_each_step_that_is_done_is_a_line(ansible: Ansible) -> None:
     begun = {"event": "start", "host": "web1", "step": "Run ppctl"}
-    ansible.answer(begun, event("web1", changed=True, **DONE), hosts=("web1",))
+    skipped = {"event": "skipped", "host": "web1"}
+    ansible.answer(begun, skipped, begun, event("web1", changed=True, **DONE), hosts=("web1",))
     assert ppctl("restart", "--on", "all").err.splitlines() == ["web1: changed"]
+
+
+def test_up_tells_which_index_failed_and_why(ansible: Ansible) -> None:
+    reason = {
+        "failed": True,
+        "msg": "/srv/lib/ppctl.yml: prot: no such key\nhint: `ppctl schema` shows every key",
+    }
+    ansible.answer(
+        event("web1", ppctl_index_name="pypi", changed=True, changes=[{"action": "update", "target": "/a"}]),
+        event("web1", "failed", "One or more items failed", ppctl_index_name="lib", **reason),
+        hosts=("web1",),
+    )
+    ran = ppctl("up", "--on", "all")
+    assert ran.code == 1
+    assert table(ran) == [
+        ["web1", "pypi", "changed", "1 change"],
+        ["web1", "lib", "failed", "/srv/lib/ppctl.yml: prot: no such key"],
+    ]
+    assert "hint: `ppctl schema` shows every key" in ran.err
+    result = ppctl("up", "--on", "all", "--json").result
+    assert (result["failed"], result["hosts"][0]["indexes"][1]["failed"]) == (["web1"], True)
 
 
 def test_up_tells_of_hosts_where_a_look_was_enough(ansible: Ansible) -> None:

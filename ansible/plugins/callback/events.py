@@ -19,7 +19,12 @@ import sys
 
 from ansible.plugins.callback import CallbackBase
 
-KEYS = ("changed", "changes", "results", "msg", "pending", "indexes", "ppctl_index_name", "ppctl_users_index")
+KEYS = (
+    *("changed", "failed", "changes", "results", "msg", "pending", "indexes"),
+    *("ppctl_index_name", "ppctl_users_index"),
+)
+# Of no interest to whoever waits.
+SILENT = ("ansible.builtin.validate_argument_spec", "validate_argument_spec")
 
 
 def step(task):
@@ -59,7 +64,11 @@ class CallbackModule(CallbackBase):
         self._write("hosts", hosts=list(variables.get("ansible_play_hosts_all", [])))
 
     def v2_runner_on_start(self, host, task):
-        self._write("start", host=host.get_name(), step=step(task))
+        if task.action not in SILENT:
+            self._write("start", host=host.get_name(), step=step(task))
+
+    def v2_runner_on_skipped(self, result):
+        self._write("skipped", host=result._host.get_name())
 
     def v2_runner_on_ok(self, result, **_kwargs):
         self._tell("ok", result)
