@@ -39,14 +39,38 @@ def test_every_default_is_in_the_argument_specs(role: str) -> None:
     assert {name: options[name]["default"] for name in defaults} == defaults
 
 
+def test_a_user_of_the_inventory_has_the_keys_of_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    specs = yaml.safe_load((COLLECTION / "roles/ppctl_users/meta/argument_specs.yml").read_text())
+    users = specs["argument_specs"]["main"]["options"]["ppctl_users_common"]["options"]
+    module = load("module_utils/ppctl", monkeypatch)
+
+    def plain(options: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: {key: value for key, value in option.items() if key not in ("description", "options")}
+            | ({"options": plain(option["options"])} if "options" in option else {})
+            for name, option in options.items()
+        }
+
+    assert plain(users) == plain(module.USERS["options"])
+
+
 @pytest.mark.e2e
 def test_the_modules_are_documented() -> None:
     done = run("ansible-doc", "--json", "--playbook-dir", ".", *[f"ppctl.fleet.{name}" for name in MODULES])
     found = json.loads(done.stdout)
+    assert done.stderr == ""
     assert len(found) == len(MODULES) == 6
     for name, module in found.items():
         assert module["doc"]["short_description"] and module["examples"], name
         assert module["return"], name
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("kind", ["lookup", "filter", "callback"])
+def test_the_other_plugins_are_documented(kind: str) -> None:
+    (path,) = (COLLECTION / "plugins" / kind).glob("*.py")
+    done = run("ansible-doc", "--json", "--type", kind, "--playbook-dir", ".", f"ppctl.fleet.{path.stem}")
+    assert json.loads(done.stdout)[f"ppctl.fleet.{path.stem}"]["doc"]["short_description"]
 
 
 @pytest.mark.parametrize("name", MODULES)
