@@ -22,6 +22,7 @@ from ppctl.errors import PpctlError
 COLLECTION = Path(__file__).parent / "ansible"
 OK, FAILED, UNREACHABLE, NOT_BEGUN = "ok", "failed", "unreachable", "not begun"
 INTERRUPTED = "interrupted"
+_LOOK, _GROUP = "ppctl.fleet.ppctl_pending", "ansible.builtin.group_by"
 DEFAULTS = {
     # Hosts at a time. Ansible's own five are made for longer tasks than ours.
     "ANSIBLE_FORKS": ("defaults", "forks", "20"),
@@ -157,9 +158,13 @@ def _take(event: Any, found: dict[str, HostResult], tell: Callable[[HostResult],
     elif event.get("event") == "result":
         result = found.setdefault(event["host"], HostResult(event["host"]))
         result.doing = ""
+        if event["action"] == _GROUP:
+            return
         if event["state"] != OK and event["action"] == "ansible.builtin.fail" and result.state == NOT_BEGUN:
             return  # the play tells this host that an earlier one has failed
-        result.state = event["state"]
+        # A host that was only looked at, and where something is to be done, waits for its turn.
+        is_look = event["action"] == _LOOK and any(part.get("pending") for part in event["parts"])
+        result.state = NOT_BEGUN if is_look else event["state"]
         result.changed = result.changed or event["changed"]
         result.message = event["message"].removeprefix("Task failed: ") if event["state"] != OK else ""
         if event["action"].startswith("ppctl.fleet.") or event["state"] != OK:

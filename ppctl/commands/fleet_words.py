@@ -50,8 +50,8 @@ def _up(result: HostResult) -> Iterator[tuple[str, bool, str]]:
     failed: set[str] = set()
     lacking: list[str] = []
     for part in result.parts:
-        for name in part.get("indexes", []):  # a look at all of them, before anything is done
-            counts.setdefault(name, 0)
+        if not part.get("pending"):  # a look at all of them was enough
+            counts.update(dict.fromkeys(part.get("indexes", []), 0))
         name = part.get("ppctl_index_name") or part.get("ppctl_users_index")
         if name:
             counts[name] = counts.get(name, 0) + len(part.get("changes", []))

@@ -74,14 +74,20 @@ def ansible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ansible:
 
 
 def event(
-    host: str, state: str = "ok", message: str = "", *, changed: bool = False, **part: object
+    host: str,
+    state: str = "ok",
+    message: str = "",
+    *,
+    changed: bool = False,
+    action: str = "ppctl.fleet.ppctl_command",
+    **part: object,
 ) -> object:
     """What the callback writes for one host; `part` is what the module returned."""
     return {
         "event": "result",
         "host": host,
         "state": state,
-        "action": "ppctl.fleet.ppctl_command",
+        "action": action,
         "changed": changed,
         "message": message,
         "parts": [{"changed": changed, **part}],
@@ -582,6 +588,23 @@ def test_up_tells_of_hosts_where_a_look_was_enough(ansible: Ansible) -> None:
     ]
     (host,) = ppctl("up", "--on", "all", "--json").result["hosts"]
     assert [each["ppctl_index_name"] for each in host["indexes"]] == ["pypi", "team"]
+
+
+def test_a_host_that_was_looked_at_is_not_begun_before_its_turn(ansible: Ansible) -> None:
+    look = {"indexes": ["pypi"], "pending": ["index pypi"], "action": "ppctl.fleet.ppctl_pending"}
+    group = {"action": "ansible.builtin.group_by"}
+    ansible.answer(
+        event("web1", **look),
+        event("web2", **look),
+        event("web1", **group),
+        event("web2", **group),
+        event("web1", "failed", "the port is taken", ppctl_index_name="pypi"),
+        code=2,
+    )
+    ran = ppctl("up", "--on", "all")
+    assert [row[:3] for row in table(ran)][:2] == [["web1", "pypi", "failed"], ["web1", "-", "failed"]]
+    assert ran.out.splitlines()[3].split(maxsplit=2) == ["web2", "-", "not begun"]
+    assert ppctl("up", "--on", "all", "--json").result["not_begun"] == ["web2"]
 
 
 @pytest.mark.parametrize(
