@@ -206,7 +206,7 @@ def test_a_canary_whose_uploads_fail_stops_the_rollout(operator: Operator) -> No
     settings = json.dumps({"ppctl_index_settings": {"host": "0.0.0.0", "threads": 5}})
     line = f"{commands()[4]} --limit {canary.ip}:{other.ip} --extra-vars {shlex.quote(settings)}"
     failed = operator.type(line)
-    assert failed.failed() == {canary.ip: 1}, failed.out[-3000:]
+    assert failed.failed() == {canary.ip: 1, other.ip: 0}, failed.out[-3000:]
     assert "the index does not work" in failed.out
     assert [other.read(f"/srv/{name}/ppctl.yml") for name in INDEXES] == before
     canary.run("umount", packages)

@@ -289,7 +289,7 @@ def test_a_canary_that_fails_stops_the_rollout(fleet: Fleet) -> None:
     moved["ppctl_indexes"][0]["settings"]["port"] = 3999
     path = inventory(fleet.folder / "moved.yml", fleet.machines, moved)
     failed = play(SITE, path)
-    assert failed.failed() == {"op1": 1} and "3999" in failed.out
+    assert failed.failed() == {"op1": 1, "op2": 0, "op3": 0} and "3999" in failed.out
     assert [host.read("/srv/pypi/ppctl.yml") for host in others] == before
     # Its neighbours in a batch of two finish, and the next batch is not begun.
     failed = play(SITE, path, "--extra-vars", '{"ppctl_serial": [2, 1]}')
