@@ -34,8 +34,8 @@ TEXT = """
 Booted Debian hosts without internet, on this machine, so its cores do the work of the controller and of all
 hosts. On every host each contender makes an index of its own, with the same files, units, packages and user:
 
-- ppctl: `ppctl up --on all`, `ppctl adduser --on all`, `ppctl status --on all`, as they come: `up` with its
-  canary, then ten hosts at a time.
+- ppctl: `ppctl up --on all`, `ppctl adduser --on all`, `ppctl status --on all`, as they come: `up` looks at
+  all hosts at once, and brings up those that need it with a canary, then ten at a time.
 - native Ansible: a play of 14 tasks (`benchmarks/fleet/recipe/native.yml`: `file`, `template` and so on), and
   plays of one task for the user and for the status. Pipelining, no facts, all hosts at once.
 - pyinfra: the same as a deploy (`benchmarks/fleet/recipe/deploy.py`), all hosts at once.
