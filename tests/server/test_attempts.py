@@ -151,18 +151,33 @@ def test_workers_count_together(tmp_path: Path) -> None:
     assert fails(workers[1], "ann", THERE) == BY_USER_AND_ADDRESS.at_once
 
 
+GUESS = """
+import sys
+from pathlib import Path
+from ppctl.server.attempts import Attempts, TooMany
+made, tries = Attempts(Path(sys.argv[1]), clock=lambda: 1000.0), 0
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(1000):
+    try:
+        made.begin("ann", f"192.0.2.{number % 50}")
+        tries += 1
+    except TooMany:
+        pass
+print(tries)
+"""
+
+
 def test_many_processes_at_once_count_each_try_once(tmp_path: Path) -> None:
-    script = (
-        "import sys; from pathlib import Path; from ppctl.server.attempts import Attempts, TooMany\n"
-        "made, tries = Attempts(Path(sys.argv[1]), clock=lambda: 1000.0), 0\n"
-        "for _ in range(100):\n"
-        "    try: made.begin('ann', '192.0.2.1'); tries += 1\n"
-        "    except TooMany: pass\n"
-        "print(tries)\n"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path / "table")]
-    running = [subprocess.Popen(command, stdout=subprocess.PIPE) for _ in range(4)]
-    assert sum(int(each.communicate()[0]) for each in running) == BY_USER_AND_ADDRESS.at_once
+    command = [sys.executable, "-c", GUESS, str(tmp_path / "table")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    running = [subprocess.Popen(command, **pipes) for _ in range(4)]  # type: ignore[call-overload]
+    for each in running:
+        assert each.stdout.readline() == "ready\n"
+    for each in running:
+        each.stdin.write("go\n")
+        each.stdin.flush()
+    assert sum(int(each.communicate()[0]) for each in running) == 50 * BY_USER_AND_ADDRESS.at_once
 
 
 @pytest.mark.parametrize(
