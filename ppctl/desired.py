@@ -173,6 +173,7 @@ def _server_config(settings: Settings, index: Index) -> str:
         "ownership": settings.ownership,
         "max_upload_size": size_in_bytes(settings.max_upload_size),
         "url_prefix": settings.url_prefix,
+        "public_url": settings.public_url if settings.public_url.startswith("https://") else None,
         "threads": settings.threads,
         "stop_timeout": settings.stop_timeout,
         "trusted_proxies": ",".join(settings.trusted_proxies),

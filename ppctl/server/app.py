@@ -49,7 +49,7 @@ def create_application(config: ServerConfig, worker: WorkerInfo) -> Front:
     routes = Routes(
         stock.create(config, catalogue, marks, access, owners if config.ownership else None),
         catalogue,
-        Pages(catalogue, marks, config.url_prefix, config.run),
+        Pages(catalogue, marks, config.url_prefix, config.run, public_url=config.public_url),
         Downloads(catalogue, immutable=not config.overwrite, private=not access.is_public("download")),
         access,
         through=_through(config, access),

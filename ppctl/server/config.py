@@ -38,6 +38,7 @@ class ServerConfig:
     ownership: bool = False
     max_upload_size: int = 4 << 30
     url_prefix: str = ""
+    public_url: str = ""
     threads: int = 8
     stop_timeout: int = 60
     trusted_proxies: str = "127.0.0.1,::1"
@@ -116,6 +117,7 @@ def _from_data(data: dict[str, Any], home: Path) -> ServerConfig:
         ownership=_get(data, "ownership", bool, ServerConfig.ownership),
         max_upload_size=_positive(data, "max_upload_size", ServerConfig.max_upload_size),
         url_prefix=prefix,
+        public_url=_get(data, "public_url", str, "").rstrip("/"),
         threads=_positive(data, "threads", ServerConfig.threads),
         stop_timeout=_positive(data, "stop_timeout", ServerConfig.stop_timeout),
         trusted_proxies=_get(data, "trusted_proxies", str, ServerConfig.trusted_proxies),

@@ -107,11 +107,19 @@ class Pages:
     """
 
     def __init__(
-        self, catalogue: Catalogue, marks: MarksFile, base: str, run: Path, *, max_bytes: int = MAX_BYTES
+        self,
+        catalogue: Catalogue,
+        marks: MarksFile,
+        base: str,
+        run: Path,
+        *,
+        public_url: str = "",
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self._catalogue = catalogue
         self._marks = marks
         self._base = base
+        self._public_url = public_url
         self._run = run
         self._max_bytes = max_bytes
         self._bytes = 0
@@ -187,7 +195,9 @@ class Pages:
             names = self._catalogue.projects()
             return simple.index_json(names) if is_json else simple.index_html(names)
         render: Callable[..., bytes] = simple.project_json if is_json else simple.project_html
-        return render(project, self._catalogue.files(project), self._marks.of(project), base)
+        return render(
+            project, self._catalogue.files(project), self._marks.of(project), base, self._public_url
+        )
 
     def _drop(self, key: Key) -> None:
         page = self._pages.pop(key, None)

@@ -44,17 +44,20 @@ _END = """    </body>
 """
 
 
-def project_html(project: str, files: Sequence[File], marks: Marks, base: str) -> bytes:
-    """Return the page of a project; `base` is the path under which the index is mounted."""
+def project_html(project: str, files: Sequence[File], marks: Marks, base: str, public_url: str = "") -> bytes:
+    """Return the page of a project; `base` is the path under which the index is mounted.
+
+    `public_url`: that of the index where it is known and begins with https; provenances' URLs need it.
+    """
     status = ""
     if marks.status:
         status = meta("project-status", marks.status)
         status += meta("project-status-reason", marks.reason) if marks.reason else ""
-    links = "".join(_link(file, marks, base) for file in _offered(files, marks))
+    links = "".join(_link(file, marks, base, public_url) for file in _offered(files, marks))
     return page_html(f"Links for {project}", links, status)
 
 
-def project_json(project: str, files: Sequence[File], marks: Marks, base: str) -> bytes:
+def project_json(project: str, files: Sequence[File], marks: Marks, base: str, public_url: str = "") -> bytes:
     """Return the same as JSON."""
     offered = list(_offered(files, marks))
     status = {"status": marks.status or "active"}
@@ -66,7 +69,7 @@ def project_json(project: str, files: Sequence[File], marks: Marks, base: str) -
             "name": project,
             "project-status": status,
             "versions": _versions(offered),
-            "files": [_file(file, marks, base) for file in offered],
+            "files": [_file(file, marks, base, public_url) for file in offered],
         }
     )
 
@@ -119,7 +122,7 @@ def meta(name: str, content: str) -> str:
     return f'        <meta name="pypi:{name}" content="{escape(content)}">\n'
 
 
-def _link(file: File, marks: Marks, base: str) -> str:
+def _link(file: File, marks: Marks, base: str, public_url: str) -> str:
     attributes = [f'href="{escape(url(file, base))}"']
     if file.requires_python:
         attributes.append(f'data-requires-python="{escape(file.requires_python)}"')
@@ -134,11 +137,11 @@ def _link(file: File, marks: Marks, base: str) -> str:
     if file.has_signature:
         attributes.append('data-gpg-sig="true"')
     if file.has_provenance:
-        attributes.append(f'data-provenance="{escape(_provenance_url(file, base))}"')
+        attributes.append(f'data-provenance="{escape(_provenance_url(file, public_url or base))}"')
     return f"            <a {' '.join(attributes)}>{escape(file.name)}</a><br>\n"
 
 
-def _file(file: File, marks: Marks, base: str) -> dict[str, Any]:
+def _file(file: File, marks: Marks, base: str, public_url: str) -> dict[str, Any]:
     found: dict[str, Any] = {
         "filename": file.name,
         "url": url(file, base).partition("#")[0],
@@ -156,11 +159,12 @@ def _file(file: File, marks: Marks, base: str) -> dict[str, Any]:
     if file.has_signature:
         found["gpg-sig"] = True
     if file.has_provenance:
-        found["provenance"] = _provenance_url(file, base)
+        found["provenance"] = _provenance_url(file, public_url or base)
     return found
 
 
 def _provenance_url(file: File, base: str) -> str:
+    # "A fully qualified URL" of "a secure origin" (PEP 740); an index that does not know its own has a path.
     return f"{base}/packages/{quote(file.path + PROVENANCE, safe=_SAFE)}"
 
 

@@ -551,6 +551,20 @@ def test_those_of_a_file_that_is_replaced_go(tmp_path: Path) -> None:
     assert {"gpg-sig", "provenance"} < set(listed(index))
 
 
+@pytest.mark.parametrize("mounted", ["", "/base"])
+def test_the_url_of_a_provenance_is_whole_where_it_is_known(tmp_path: Path, mounted: str) -> None:
+    """PEP 740; whatever a proxy says in between, and the file's own link stays as pypiserver's."""
+    index = Index(tmp_path, public_url="https://pypi.example.com/pypi", url_prefix="/pypi")
+    index.post(*signed_form())
+    proxy = {"HTTP_X_FORWARDED_HOST": f"other.example.com{mounted}"}
+    url = f"https://pypi.example.com/pypi/packages/{WHEEL}.provenance"
+    page = index.get("/pypi/simple/foo/", HTTP_ACCEPT="application/vnd.pypi.simple.v1+json", **proxy)
+    (file,) = json.loads(page.body)["files"]
+    assert (file["provenance"], file["url"]) == (url, f"{mounted}/pypi/packages/{WHEEL}")
+    assert f'data-provenance="{url}"' in index.get("/pypi/simple/foo/", **proxy).text
+    assert index.get(f"/pypi/packages/{WHEEL}.provenance").status == 200
+
+
 def test_a_provenance_of_another_content_is_not_shown(index: Index, tmp_path: Path) -> None:
     index.post(*signed_form())
     (index.packages / WHEEL).write_bytes(wheel("foo", "1.0", content=b"other")[1])
