@@ -5,12 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import urljoin
 
 import pytest
@@ -131,23 +128,6 @@ def test_a_part_of_what_was_not_fetched(
     again = home.get(where, headers={"Range": asked})
     assert (again.status, again.headers["Content-Range"]) == (status, answer.headers["Content-Range"])
     assert again.body == answer.body
-
-
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-@pytest.mark.parametrize("fetched", [False, True])
-def test_curl_resumes(world: World, tmp_path: Path, fetched: bool) -> None:
-    home, _, index = world
-    content = os.urandom(200_000)
-    index.add("big", "big-1.0.tar.gz", content)
-    where = link(home, "big-1.0.tar.gz", "big")
-    if fetched:
-        home.get(where)
-    (tmp_path / "big").write_bytes(content[:70_000])
-    url = f"http://127.0.0.1:{home.port}{where}"
-    command = ["curl", "--silent", "--show-error", "--fail", "-C", "-", "-o", "big", url]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "big").read_bytes() == content
 
 
 def test_head_of_what_was_not_fetched(world: World) -> None:
