@@ -42,7 +42,7 @@ test: $(VENV)/.dev
 	$(PYTEST) -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 unit: $(VENV)/.dev
-	PPCTL_QUICK_TESTS=1 $(PYTEST) -n $(JOBS) -m "not e2e and not hosts" $(PYTEST_ARGS)
+	PPCTL_QUICK_TESTS=1 $(PYTEST) -n $(JOBS) --dist loadfile -m "not e2e and not hosts" $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
