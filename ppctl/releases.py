@@ -238,10 +238,10 @@ def _uv_pip(arguments: list[str], release: Release, uv: str, python: Path, host:
     try:
         host.run([uv, "pip", *arguments, "--python", str(python), *source], dies_with_us=True)
     except PpctlError as e:
-        raise PpctlError(
-            f"cannot install the server's packages: {e.message}",
-            "without internet set server.find_links (a directory of wheels) or server.index_url (a mirror)",
-        ) from e
+        hint = "without internet set server.find_links (a directory of wheels) or server.index_url (a mirror)"
+        if "certificate" in e.message:  # uv's own hint names an option that ppctl does not have
+            hint = "where the machine knows the certificate, but not uv: export UV_SYSTEM_CERTS=1"
+        raise PpctlError(f"cannot install the server's packages: {e.message}", hint) from e
 
 
 def check(path: Path, host: Host) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -101,12 +102,19 @@ def test_where_packages_come_from(values: dict[str, object], arguments: tuple[st
     assert "pypiserver==2.4.1\n" in wanted and "gunicorn" in wanted
 
 
-def test_a_build_that_fails_leaves_nothing() -> None:
+@pytest.mark.parametrize(
+    ("complaint", "hint"),
+    [
+        ("No space left on device (os error 28)", "server.find_links"),
+        ("invalid peer certificate: UnknownIssuer", "export UV_SYSTEM_CERTS=1"),
+    ],
+)
+def test_a_build_that_fails_leaves_nothing(complaint: str, hint: str) -> None:
     world = World()
-    world.uv_fails = "error: No space left on device (os error 28)"
-    with pytest.raises(PpctlError, match=r"cannot install(.|\n)*No space left") as caught:
+    world.uv_fails = f"error: {complaint}"
+    with pytest.raises(PpctlError, match=rf"cannot install(.|\n)*{re.escape(complaint)}") as caught:
         releases.build(release(), LAYOUT, world.host)
-    assert "server.find_links" in caught.value.hint
+    assert hint in caught.value.hint
     assert world.host.list(HOME / "releases") == []
 
 

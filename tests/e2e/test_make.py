@@ -157,6 +157,14 @@ def test_another_port_is_not_ignored(newcomer: Newcomer, printed: str) -> None:
     assert "another `port`" in done.stderr
 
 
+def test_pips_mirror_is_uvs_too(newcomer: Newcomer, printed: str) -> None:
+    (newcomer.checkout / "pyproject.toml").touch()
+    done = newcomer.make("up", "PIP_INDEX_URL=http://127.0.0.1:9/simple/")
+    assert done.returncode == 2
+    assert "127.0.0.1:9" in done.stderr
+    assert "error: cannot install what ppctl needs" in done.stderr
+
+
 def test_make_down_stops_it(newcomer: Newcomer, printed: str) -> None:
     assert newcomer.make("down").returncode == 0
     with pytest.raises(ConnectionRefusedError):
