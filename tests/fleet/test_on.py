@@ -598,12 +598,12 @@ def test_a_host_that_was_looked_at_is_not_begun_before_its_turn(ansible: Ansible
         event("web2", **look),
         event("web1", **group),
         event("web2", **group),
-        event("web1", "failed", "the port is taken", ppctl_index_name="pypi"),
+        event("web1", "failed", "the port is taken", ppctl_index_name="pypi", failed=True, msg="port taken"),
         code=2,
     )
     ran = ppctl("up", "--on", "all")
-    assert [row[:3] for row in table(ran)][:2] == [["web1", "pypi", "failed"], ["web1", "-", "failed"]]
-    assert ran.out.splitlines()[3].split(maxsplit=2) == ["web2", "-", "not begun"]
+    assert table(ran)[0][:3] == ["web1", "pypi", "failed"]
+    assert ran.out.splitlines()[2].split(maxsplit=2) == ["web2", "-", "not begun"]
     assert ppctl("up", "--on", "all", "--json").result["not_begun"] == ["web2"]
 
 
