@@ -88,6 +88,19 @@ def load(host: Host, home: Path) -> Index:
     return Index(layout, settings_module.load(layout.settings, content))
 
 
+def load_to_look(host: Host, home: Path) -> Index:
+    """Return the index at `home`, with default settings where only its users are left. Raises UsageError.
+
+    It is for dry runs: a playbook tells in one what it will do to the users after it has mended `ppctl.yml`.
+    """
+    try:
+        return load(host, home)
+    except UsageError:
+        if host.stat(Layout(home).htpasswd) is None:
+            raise
+        return with_settings(host, home, b"{}")
+
+
 def with_settings(host: Host, home: Path, content: bytes) -> Index:
     """Return the index at `home` as it will be when its `ppctl.yml` has this content. Raises UsageError."""
     check_home(host, home)

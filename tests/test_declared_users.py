@@ -191,6 +191,18 @@ def test_one_wrong_user_and_nobody_is_changed(home: Path) -> None:
     assert (home / "htpasswd").read_bytes() == before
 
 
+@pytest.mark.parametrize("lost", ["", "port: many\n"])
+def test_a_dry_run_needs_no_settings_where_the_users_are(home: Path, lost: str) -> None:
+    """A playbook tells in it what it will do to the users once it has mended the settings."""
+    assert ppctl("users", "apply", "-", stdin=DECLARATION).code == 0
+    settings = home / "ppctl.yml"
+    settings.write_text(lost) if lost else settings.unlink()
+    assert ppctl("users", "apply", "-", "--dry-run", "--json", stdin=DECLARATION).result["changes"] == []
+    assert ppctl("users", "apply", "-", stdin=DECLARATION).code == 2
+    (home / "htpasswd").unlink()
+    assert ppctl("users", "apply", "-", "--dry-run", stdin=DECLARATION).code == 2
+
+
 def test_export_is_what_apply_takes(home: Path, tmp_path: Path) -> None:
     exported = ppctl("users", "export").out
     (home / "htpasswd").write_text("")

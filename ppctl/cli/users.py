@@ -166,11 +166,11 @@ def apply_users(call: Call, declaration: BinaryIO, dry_run: bool) -> int:
     true` removes whoever is not listed. A password that is right already is left alone. Not read from the
     command line, so that no password can be on it.
     """
-    from ppctl import declared_users
+    from ppctl import declared_users, index
     from ppctl.commands import declared
 
     wanted = declared_users.load(declaration.read(), getattr(declaration, "name", "<stdin>"))
-    found = call.index() if dry_run else call.own_index()
+    found = index.load_to_look(call.host, call.home) if dry_run else call.own_index()
     return declared.apply(found, call.host, call.out, wanted, dry_run=dry_run, wait=call.wait)
 
 

@@ -297,6 +297,9 @@ class Supervisor:
         """
         young = True
         deadline = time.monotonic() + SHUTDOWN_TIMEOUT
+        for process in self.processes():
+            if process.state == "stopping":
+                _wake(process.pid)
         while stopping := [process for process in self.processes() if process.state == "stopping"]:
             if young and time.time() > asked + 0.5:
                 young = False
@@ -389,6 +392,13 @@ def _process(info: dict[str, Any]) -> Process:
 def _described(number: int, info: dict[str, Any]) -> Process:
     state = STATES.get(str(info["statename"]), "failed")
     return Process(number, state, int(info["pid"]), float(info["start"]), str(info["spawnerr"]))
+
+
+def _wake(pid: int) -> None:
+    """Let a worker go on that somebody has frozen (SIGSTOP): it would not hear that it is to stop."""
+    if pid:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(pid, signal.SIGCONT)  # supervisord gives each of its processes a group
 
 
 def _is_alive(pid: int) -> bool:

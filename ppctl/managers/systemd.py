@@ -167,7 +167,7 @@ class Systemd:
         self._systemctl("start", "--no-block", self.worker_unit(number))
 
     def stop(self, number: int) -> None:
-        self._systemctl("stop", self.worker_unit(number))
+        self._stop_units(self.worker_unit(number))
 
     def start_all(self) -> None:
         workers = [self.worker_unit(number) for number in self.deployment.numbers]
@@ -183,7 +183,13 @@ class Systemd:
         if self.deployment.cache and self._is_loaded(self.deployment.cache_unit):
             surplus.append(self.deployment.cache_unit)
         if loaded or surplus:
-            self._systemctl("stop", *loaded, *workers, *surplus)
+            self._stop_units(*loaded, *workers, *surplus)
+
+    def _stop_units(self, *names: str) -> None:
+        # What is frozen (SIGSTOP) does not hear that to stop; by itself systemd wakes a first process only.
+        services = [name for name in names if name.endswith(".service")]
+        self._systemctl("kill", "--signal=CONT", *services, check=False)
+        self._systemctl("stop", *names)
 
     def _is_loaded(self, unit: str) -> bool:
         return self._show(unit).get("LoadState") == "loaded"

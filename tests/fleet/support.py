@@ -1,13 +1,17 @@
-"""What the tests of the fleet share: a wheelhouse, and ansible-playbook as an operator calls it."""
+"""What the tests of the fleet share: a wheelhouse, and Ansible and `--on` as an operator calls them."""
 
 from __future__ import annotations
 
+import base64
 import importlib.util
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -24,6 +28,11 @@ from tests.hosts import CHECKOUT, TestHost
 SUITES = ("bookworm", "trixie")
 PYTHONS = "3.11,3.13"
 SITE = CHECKOUT / "ansible" / "site.yml"
+PORT = 3141
+EVENTS = {"ANSIBLE_STDOUT_CALLBACK": "ppctl.fleet.events"}
+"""With these variables a play is told in a way that `changes_in` reads."""
+
+Change = tuple[str, ...]
 
 
 def build_wheelhouse(folder: Path) -> Path:
@@ -119,3 +128,114 @@ def play(playbook: Path, inventory: Path, *options: str, cwd: Path = CHECKOUT, *
         check=False,
     )
     return Play(done.returncode, done.stdout + done.stderr)
+
+
+def changes_in(out: str) -> list[Change]:
+    """Return what a play changed: host, module; of an index also action, target (path, user) and diff."""
+    found: list[Change] = []
+    for text in out.splitlines():
+        event = json.loads(text) if text.startswith("{") else {}
+        if not event.get("changed"):
+            continue
+        module = event["action"].rpartition(".")[2]
+        changes = [change for part in event["parts"] for change in part.get("changes", [])]
+        details = [
+            (change["action"], change.get("target") or change["user"], change.get("diff", ""))
+            for change in changes
+        ]
+        found += [(event["host"], module, *detail) for detail in details or [()]]
+    return sorted(found)
+
+
+class Fleet:
+    """Hosts with an index `pypi` each, and their inventory."""
+
+    def __init__(
+        self,
+        machines: list[TestHost],
+        folder: Path,
+        wheelhouse: Path,
+        user: Mapping[str, Any],
+        *,
+        manager: str = "systemd",
+        **more: Any,
+    ) -> None:
+        self.machines = machines
+        self.folder = folder
+        self.program = [sys.executable, "-m", "ppctl"]
+        self.variables = {
+            "ppctl_host_wheelhouse": str(wheelhouse),
+            "ppctl_index_settings": {"host": "0.0.0.0", "password": {"bcrypt_cost": 10}},
+            "ppctl_indexes": [
+                {"name": "pypi", "settings": {"port": PORT, "manager": manager}, "users": [dict(user)]}
+            ],
+            **more,
+        }
+        self.inventory = inventory(folder / "hosts.yml", machines, self.variables)
+
+    def site(self, *options: str, **more: str) -> Play:
+        """Run the playbook."""
+        return play(SITE, self.inventory, *options, **more)
+
+    def argv(self, *argv: str) -> list[str]:
+        return [*self.program, *argv, "--inventory", str(self.inventory)]
+
+    def ppctl(self, *argv: str, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+        """Run ppctl, with --on, on the controller; `more` goes into its environment."""
+        return subprocess.run(
+            self.argv(*argv),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            env={**env(), **more},
+            cwd=self.folder,
+            check=False,
+        )
+
+    def on_all(self, *argv: str, stdin: str = "", **more: str) -> dict[str, Any]:
+        """Run a command with --on all --json; returns its result."""
+        done = self.ppctl(*argv, "--on", "all", "--json", stdin=stdin, **more)
+        found: dict[str, Any] = json.loads(done.stdout)["result"]
+        assert (done.returncode == 0) == (found["done"] == self.names), done.stdout
+        return found
+
+    @property
+    def names(self) -> list[str]:
+        return [host.name for host in self.machines]
+
+    def is_healthy(self) -> bool:
+        return bool(self.on_all("status")["done"] == self.names)
+
+    def url(self, host: TestHost) -> str:
+        return f"http://{host.ip}:{PORT}"
+
+    def accepts(self, host: TestHost, user: str, password: str) -> bool:
+        """Whether the host accepts the login. It is asked for something that is refused for what it lacks."""
+        login = base64.b64encode(f"{user}:{password}".encode()).decode()
+        asked = urllib.request.Request(
+            self.url(host) + "/", data=b":action=verify", headers={"Authorization": f"Basic {login}"}
+        )
+        try:
+            with urllib.request.urlopen(asked, timeout=30):
+                return True
+        except urllib.error.HTTPError as e:
+            return e.code not in (401, 403)
+
+
+def freeze_a_worker(host: TestHost) -> None:
+    """Freeze the last worker of the host's index: it holds its sockets, and does nothing any more."""
+    status = json.loads(host.run("ppctl", "status", "--json").stdout)["result"]
+    host.run("kill", "-STOP", "--", f"-{status['workers'][-1]['pid']}")
+
+
+def check_frozen_workers(fleet: Fleet, host: TestHost) -> None:
+    """Freeze a worker of one host: `status --on` says it, `restart --on` mends it; so does the playbook."""
+    for mend in (lambda: fleet.on_all("restart")["done"], lambda: [*fleet.site().changed()]):
+        freeze_a_worker(host)
+        told = fleet.on_all("status")
+        assert told["failed"] == [host.name], told
+        (status,) = [each["indexes"][0]["result"] for each in told["hosts"] if each["host"] == host.name]
+        assert status["health"] == "degraded"
+        assert [worker["answers"] for worker in status["workers"]] == [True, False]
+        assert mend() == fleet.names
+        assert fleet.is_healthy()

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,55 +20,21 @@ from ppctl import wheelhouse as wheelhouses
 from ppctl.server import htpasswd
 from tests import hosts
 from tests.e2e.load import Load
-from tests.fleet.support import env, inventory
+from tests.fleet.support import PORT, Fleet, env
 from tests.hosts import TestHost
 
 pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("fleet")]
 
 NAMES = ("f1", "f2", "f3", "f4", "f5")
-PORT = 3141
 LOGIN = ("ci-bot", "Walrus-basket-3-fleet")
 
 
-class Five:
-    """Five hosts, their inventory, and ppctl from a wheel, called outside the checkout."""
+class Five(Fleet):
+    """Five hosts, and ppctl from a wheel, called outside the checkout."""
 
     def __init__(self, machines: list[TestHost], folder: Path, wheelhouse: Path) -> None:
-        self.machines, self.folder = machines, folder
-        variables = {
-            "ppctl_host_wheelhouse": str(wheelhouse),
-            "ppctl_index_settings": {"host": "0.0.0.0", "password": {"bcrypt_cost": 10}},
-            "ppctl_indexes": [
-                {
-                    "name": "pypi",
-                    "settings": {"port": PORT, "manager": "systemd"},
-                    "users": [{"name": LOGIN[0], "password": LOGIN[1]}],
-                }
-            ],
-        }
-        self.inventory = inventory(folder / "hosts.yml", machines, variables)
-        self.program = install(folder)
-
-    def argv(self, *argv: str) -> list[str]:
-        return [str(self.program), *argv, "--inventory", str(self.inventory)]
-
-    def ppctl(self, *argv: str, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            self.argv(*argv),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            env={**env(), **more},
-            cwd=self.folder,
-            check=False,
-        )
-
-    def on_all(self, *argv: str, stdin: str = "", **more: str) -> dict[str, Any]:
-        """Run a command with --on all --json; returns its result."""
-        done = self.ppctl(*argv, "--on", "all", "--json", stdin=stdin, **more)
-        found: dict[str, Any] = json.loads(done.stdout)["result"]
-        assert (done.returncode == 0) == (found["done"] == list(NAMES)), done.stdout
-        return found
+        super().__init__(machines, folder, wheelhouse, {"name": LOGIN[0], "password": LOGIN[1]})
+        self.program = [str(install(folder))]
 
     def start(self, *argv: str) -> subprocess.Popen[str]:
         """Start a command, in a session of its own so that only it can be told to stop."""
@@ -83,9 +48,6 @@ class Five:
             cwd=self.folder,
             start_new_session=True,
         )
-
-    def is_healthy(self) -> bool:
-        return self.on_all("status")["done"] == list(NAMES)
 
 
 def install(folder: Path) -> Path:
@@ -135,17 +97,41 @@ def test_users_and_restarts_disturb_no_client_that_installs(five: Five, tmp_path
     for load in loads:
         load.start()
     try:
+        clients_go_on(loads)
         five.on_all("adduser", "ann", "--password-stdin", stdin="first-password")
+        assert logins(five, "ann", "first-password") == [True] * 5
+        clients_go_on(loads)
         five.on_all("passwd", "ann", "--password-stdin", stdin="second-password")
+        assert logins(five, "ann", "first-password") == [False] * 5
+        assert logins(five, "ann", "second-password") == [True] * 5
+        clients_go_on(loads)
         found = five.on_all("restart")
+        clients_go_on(loads)
     finally:
         for load in loads:
             load.finish()
-    assert found["done"] == list(NAMES)
+    restarted = [each["result"]["workers"] for host in found["hosts"] for each in host["indexes"]]
+    assert restarted == [[1, 2]] * 5
     assert [load.failures for load in loads] == [[]] * 5
-    assert all(load.done["install"] >= 2 and load.done["kept"] >= 5 for load in loads)
     stored = {host.read("/srv/pypi/htpasswd").partition("ann:")[2].strip() for host in five.machines}
-    assert len(stored) == 1 and htpasswd.verify("second-password", stored.pop())
+    assert len(stored) == 1, "it is hashed once, for all of them"
+
+
+def clients_go_on(loads: Sequence[Load]) -> None:
+    """Wait until each client of each host has begun something now, and finished it, or failed."""
+    before = [dict(load.done) for load in loads]
+    until(
+        lambda: all(
+            load.failures
+            or all(load.done[client] >= was.get(client, 0) + 2 for client in ("install", "kept"))
+            for load, was in zip(loads, before, strict=True)
+        )
+    )
+
+
+def logins(five: Five, user: str, password: str) -> list[bool]:
+    """Return for each host whether it accepts this login, just now."""
+    return [five.accepts(host, user, password) for host in five.machines]
 
 
 def installer(host: TestHost, target: Path) -> Callable[[], None]:

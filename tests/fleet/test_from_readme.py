@@ -20,7 +20,7 @@ import yaml
 
 from tests import hosts
 from tests.e2e import packages
-from tests.fleet.support import Play, env
+from tests.fleet.support import EVENTS, Change, Play, changes_in, env
 from tests.fleet.watch import Watch
 from tests.hosts import CHECKOUT, TestHost
 
@@ -68,7 +68,7 @@ class Operator:
 
     def type(self, line: str, *, events: bool = False) -> Play:
         """Run a command as it is in the README; `events`: with our callback, so that changes can be read."""
-        more = {"ANSIBLE_STDOUT_CALLBACK": "ppctl.fleet.events"} if events else {}
+        more = EVENTS if events else {}
         done = subprocess.run(
             shlex.split(line),
             cwd=self.folder,
@@ -80,23 +80,11 @@ class Operator:
         )
         return Play(done.returncode, done.stdout + done.stderr)
 
-    def changes(self, line: str) -> list[tuple[str, ...]]:
-        """Run a playbook and return its changes: host, module, and for an index action and target."""
+    def changes(self, line: str) -> list[Change]:
+        """Run a playbook and return what it changes."""
         play = self.type(line, events=True)
         assert play.code == 0, play.out[-3000:]
-        found: list[tuple[str, ...]] = []
-        for text in play.out.splitlines():
-            event = json.loads(text) if text.startswith("{") else {}
-            if not event.get("changed"):
-                continue
-            module = event["action"].rpartition(".")[2]
-            parts = [change for part in event["parts"] for change in part.get("changes", [])]
-            details = [
-                (change["action"], change.get("target") or change["user"], change.get("diff", ""))
-                for change in parts
-            ]
-            found += [(event["host"], module, *detail) for detail in details or [()]]
-        return sorted(found)
+        return changes_in(play.out)
 
 
 @pytest.fixture(scope="module")
@@ -119,9 +107,9 @@ def test_five_bare_hosts_become_healthy_indexes_with_users_in_one_command(operat
     assert operator.type(copy).code == 0
     operator.fill_in()
     told = {change[:2] for change in operator.changes(check)}
-    with Watch(operator.password(), operator.machines) as watch:
+    with Watch(operator.machines) as watch:
         made = {change[:2] for change in operator.changes(run)}
-    assert watch.found == set()
+    assert watch.found(operator.password()) == []
     assert len(watch.processes) > 20, "nothing was looked at"
     assert made == told | {(host.ip, "copy") for host in operator.machines}
     assert {host for host, _ in told} == {host.ip for host in operator.machines}

@@ -116,6 +116,16 @@ def test_stop_and_start_one_worker_leaves_the_socket_open(site: Site) -> None:
     assert site.pids()[0] not in (0, one) and site.pids()[1] == two
 
 
+def test_a_frozen_worker_can_be_stopped(site: Site) -> None:
+    manager = site.manager
+    manager.load(LOAD)
+    assert eventually(lambda: site.states() == [(1, "running"), (2, "running")])
+    for number, stop in ((0, lambda: manager.stop(1)), (1, manager.stop_all)):
+        os.killpg(site.pids()[number], signal.SIGSTOP)
+        stop()
+    assert site.states() == [(1, "stopped"), (2, "stopped")]
+
+
 def test_stop_all_closes_the_socket_and_start_all_opens_it(site: Site) -> None:
     site.manager.load(LOAD)
     site.manager.stop_all()

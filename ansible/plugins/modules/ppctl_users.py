@@ -183,7 +183,8 @@ def main():
     )
     wanted = module.params
     ppctl = Ppctl(module, wanted["executable"])
-    is_there = os.path.exists(os.path.join(wanted["home"], SETTINGS_NAME))
+    # Its settings may be lost: a real run has mended them before it comes to the users.
+    is_there = any(os.path.exists(os.path.join(wanted["home"], name)) for name in (SETTINGS_NAME, "htpasswd"))
     if module.check_mode and not (ppctl.is_installed() and is_there):
         changes = assumed(wanted)
     else:
