@@ -35,6 +35,9 @@ DEFAULTS = {
 }
 """What Ansible is told unless the operator's ansible.cfg or environment says so: section, option, value."""
 
+SILENT = {"ANSIBLE_VERBOSITY": "0", "ANSIBLE_DEBUG": "0"}
+"""With -vvv Ansible logs what modules answer as it comes over the connection."""
+
 
 @dataclass(frozen=True)
 class Target:
@@ -78,17 +81,20 @@ def run(
     tell: Callable[[HostResult], None],
     *,
     options: Sequence[str] = (),
+    is_secret: bool = False,
 ) -> list[HostResult]:
     """Run a playbook of the collection and return how it went, host by host in the play's order.
 
     `tell` is called whenever a host has come a step further. `variables` may be secret: they travel in a file
     that only this user can read, and that is gone afterwards. After Ctrl-C, hosts that have not answered are
-    INTERRUPTED. Raises PpctlError when Ansible itself fails, KeyboardInterrupt when it had not begun.
+    INTERRUPTED. `is_secret`: so is what the hosts answer, and Ansible logs nothing of it, with -vvv neither.
+    Raises PpctlError when Ansible itself fails, KeyboardInterrupt when it had not begun.
     """
     found: dict[str, HostResult] = {}
     with _variables_file(variables) as path:
         argv = [_ansible_playbook(), str(COLLECTION / playbook), *target.options, *options]
-        code, errors = _play([*argv, "--extra-vars", f"@{path}"], found, tell)
+        environment = {**_environment(), **(SILENT if is_secret else {})}
+        code, errors = _play([*argv, "--extra-vars", f"@{path}"], environment, found, tell)
     if code is None:
         if not found:
             raise KeyboardInterrupt
@@ -101,14 +107,15 @@ def run(
 
 
 def _play(
-    argv: list[str], found: dict[str, HostResult], tell: Callable[[HostResult], None]
+    argv: list[str],
+    environment: Mapping[str, str],
+    found: dict[str, HostResult],
+    tell: Callable[[HostResult], None],
 ) -> tuple[int | None, str]:
     """Return Ansible's exit code, None after Ctrl-C, and what it said on stderr."""
     with (
         tempfile.TemporaryFile("w+") as errors,
-        subprocess.Popen(
-            argv, stdout=subprocess.PIPE, stderr=errors, text=True, env=_environment()
-        ) as process,
+        subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment) as process,
     ):
         assert process.stdout  # noqa: S101 - asked for above
         code: int | None = None

@@ -228,7 +228,7 @@ def copy_users(source: Target, target: Target, out: Output, *, exclusive: bool) 
         "ppctl_home": source.home,
     }
     with progress(out) as tell:
-        results = fleet.run("playbooks/command.yml", source, variables, tell)
+        results = fleet.run("playbooks/command.yml", source, variables, tell, is_secret=True)
     answers = [each for result in results for part in result.parts for each in part.get("results", [])]
     if len(results) != 1 or len(answers) != 1 or "result" not in answers[0]:
         message = "; ".join(filter(None, (result.message for result in results)))

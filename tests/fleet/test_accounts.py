@@ -161,7 +161,8 @@ def test_no_failure_tells_a_password(fleet: Talkative) -> None:
         broken.run("mv", f"{program}.away", program)
         locked.put(b"deploy ALL=(ALL) NOPASSWD: ALL\n", "/etc/sudoers.d/deploy", mode=0o440)
     texts = [each.out if hasattr(each, "out") else each.stdout + each.stderr for each in failed]
-    assert all("something is broken" in text and "ncorrect sudo password" in text for text in texts[:-1])
+    assert all("something is broken" in text for text in texts[:-1])
+    assert all("ncorrect sudo password" in text for text in texts[:2])  # the others stop at the canary
     assert "pasword" in texts[-1]
     secrets = (DECLARED, TYPED, CHANGED, BECOME)
     assert [text for text in texts if any(secret in text for secret in secrets)] == []
@@ -202,11 +203,9 @@ def test_users_of_one_host_are_brought_to_others(fleet: Talkative) -> None:
     }
     copy = ("users", "copy", "--from", "ac1", "--on", "ac2", "--json")
     assert copied(fleet, *copy) is True
-    assert differences(fleet) == {("dan", "ac1 pypi"), ("dan", "ac2 pypi")}
     assert fleet.accepts(other, "cas", TYPED)
     assert copied(fleet, *copy) is False
     assert copied(fleet, *copy, "--exclusive") is True
-    assert differences(fleet) == set()
     assert one.read("/srv/pypi/htpasswd") == other.read("/srv/pypi/htpasswd")
     assert "the users are the same everywhere: 2 on 2" in fleet.ppctl("users", "--on", "all", "--diff").stdout
     # A host that has several is asked which; one that is not there is named.

@@ -429,7 +429,10 @@ def test_tokens_are_listed_and_revoked_on_many_hosts(ansible: Ansible) -> None:
     assert ansible.calls[1]["variables"]["ppctl_read_only"] is False
 
 
-def test_users_are_copied_with_their_hashes_on_stdin(ansible: Ansible) -> None:
+def test_users_are_copied_with_their_hashes_on_stdin(
+    ansible: Ansible, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANSIBLE_VERBOSITY", "4")
     exported = {"users": [{"name": "ann", "password_hash": "$2y$10$" + "a" * 53, "disabled": False}]}
     ansible.answer(event("web1", results=[index(exported)]), hosts=("web1",))
     ran = ppctl("users", "copy", "--from", "web1", "--on", "web2", "--exclusive", "--json")
@@ -441,6 +444,8 @@ def test_users_are_copied_with_their_hashes_on_stdin(ansible: Ansible) -> None:
         "exclusive": True,
         "allow_weak": True,
     }
+    # With -vvv the log would have what the first host answers: the hashes.
+    assert [call["environment"]["ANSIBLE_VERBOSITY"] for call in ansible.calls] == ["0", "4"]
     assert ran.code == 0
 
 

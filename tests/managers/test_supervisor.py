@@ -122,7 +122,10 @@ def test_a_frozen_worker_can_be_stopped(site: Site) -> None:
     assert eventually(lambda: site.states() == [(1, "running"), (2, "running")])
     for number, stop in ((0, lambda: manager.stop(1)), (1, manager.stop_all)):
         os.killpg(site.pids()[number], signal.SIGSTOP)
-        stop()
+        stopper = threading.Thread(target=stop, daemon=True)
+        stopper.start()
+        stopper.join(60)
+        assert not stopper.is_alive(), "supervisord itself would wait for an hour"
     assert site.states() == [(1, "stopped"), (2, "stopped")]
 
 
