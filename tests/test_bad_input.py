@@ -241,6 +241,7 @@ def test_the_machines_index_needs_root(home: Path, as_nobody: AsNobody) -> None:
         assert_told(done, 1, "this index belongs to the machine (mode: system), and you are nobody", "sudo")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
 def test_roots_hands_off_a_users_index(new_home: NewHome, ppctl: Ppctl) -> None:
     home = new_home()
     os.chown(home, 65534, 65534)

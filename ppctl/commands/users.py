@@ -138,6 +138,8 @@ def show_audit(
     entries = [entry for entry in found if user is None or entry.user == user]
     if last is not None:
         entries = entries[-last:]
+    if not entries:
+        out.progress("no login was refused" if logins else "nothing was changed yet")
     for entry in entries:
         if entry.action == audit.UNREADABLE:
             out.text(printable(f"not written by ppctl: {entry.detail}"))

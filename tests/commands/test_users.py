@@ -129,6 +129,7 @@ def test_a_day_in_the_life(home: Path) -> None:
     assert ppctl("users").out == "no users yet; the first one: ppctl adduser NAME\n"
     assert ppctl("users", "--json").result == {"users": []}
     actions = [entry["action"] for entry in ppctl("audit", "--json").result["entries"]]
+    assert "no login was refused" in ppctl("audit", "--logins").err
     assert actions == ["disable", "passwd", "enable", "deluser", "deluser"]
     assert len(ppctl("audit", "-n", "2").out.splitlines()) == 2
     assert [e["user"] for e in ppctl("audit", "--user", "old", "--json").result["entries"]] == ["old"]
