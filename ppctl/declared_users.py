@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 
-from ppctl import permissions, users
+from ppctl import passwords, permissions, users
 from ppctl.errors import UsageError
 from ppctl.output import printable
 from ppctl.server import htpasswd
@@ -193,7 +193,7 @@ def _check(declaration: Declaration, where: str) -> None:
             if user.password is not None:
                 htpasswd.check_password(user.password)
             if user.password_hash is not None:
-                users.check_hash(user.password_hash, allow_weak=declaration.allow_weak)
+                passwords.check_hash(user.password_hash, allow_weak=declaration.allow_weak)
         except (ValueError, UsageError) as e:
             reason = e.message if isinstance(e, UsageError) else str(e)
             hint = e.hint if isinstance(e, UsageError) else ""

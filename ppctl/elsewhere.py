@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from ppctl import __version__
 from ppctl.errors import PpctlError
-from ppctl.server.upstream import normal
+from ppctl.server.spelling import normal
 
 TIMEOUT = 60.0
 MAX_BYTES = 512 << 20

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
-import grp
 import json
 import os
 import pwd
@@ -17,8 +16,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
+from ppctl import local_files
 from ppctl.errors import CommandFailed, PpctlError
 from ppctl.host import TEMPORARY, Completed, FileInfo, FileSystem, Kind, WaitAnnouncer, hint, reason, telling
 
@@ -33,7 +32,7 @@ class LocalHost:
         self._announce = announce
 
     def user(self) -> str:
-        return _user_name(os.geteuid())
+        return local_files.user_name(os.geteuid())
 
     def is_root(self) -> bool:
         return os.geteuid() == 0
@@ -47,7 +46,7 @@ class LocalHost:
 
     def primary_group(self, name: str) -> str:
         try:
-            return _group_name(pwd.getpwnam(name).pw_gid)
+            return local_files.group_name(pwd.getpwnam(name).pw_gid)
         except KeyError:
             return name
 
@@ -69,8 +68,8 @@ class LocalHost:
         return FileInfo(
             kind,
             stat.S_IMODE(found.st_mode),
-            _user_name(found.st_uid),
-            _group_name(found.st_gid),
+            local_files.user_name(found.st_uid),
+            local_files.group_name(found.st_gid),
             found.st_size,
             found.st_mtime,
             target,
@@ -105,7 +104,7 @@ class LocalHost:
     def write(
         self, path: Path, content: bytes, *, mode: int, owner: str | None = None, group: str | None = None
     ) -> None:
-        with telling("write", path), _replacing(path, mode, owner, group) as file:
+        with telling("write", path), local_files.replacing(path, mode, owner, group) as file:
             file.write(content)
 
     def copy_file(
@@ -113,7 +112,7 @@ class LocalHost:
     ) -> None:
         with telling("read", source):
             original = source.open("rb")
-        with original, telling("write", path), _replacing(path, mode, owner, group) as file:
+        with original, telling("write", path), local_files.replacing(path, mode, owner, group) as file:
             shutil.copyfileobj(original, file, COPY_BYTES)
             file.flush()
             found = os.fstat(original.fileno())
@@ -142,11 +141,11 @@ class LocalHost:
         self, path: Path, *, mode: int, owner: str | None = None, group: str | None = None
     ) -> None:
         with telling("set mode and owner of", path):
-            _chown(path, owner, group)
+            local_files.chown(path, owner, group)
             path.chmod(mode)  # after chown, which clears setgid
 
     def link(self, path: Path, target: str) -> None:
-        temporary = _temporary(path)
+        temporary = local_files.temporary(path)
         with telling("make the link", path):
             temporary.unlink(missing_ok=True)
             temporary.symlink_to(target)
@@ -155,7 +154,7 @@ class LocalHost:
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
-            _sync_directory(path.parent)
+            local_files.sync_directory(path.parent)
 
     def remove(self, path: Path) -> None:
         with telling("remove", path):
@@ -233,30 +232,6 @@ class LocalHost:
             os.close(descriptor)  # releases the lock
 
 
-@contextlib.contextmanager
-def _replacing(path: Path, mode: int, owner: str | None, group: str | None) -> Iterator[BinaryIO]:
-    """A file to write into, which takes the place of `path` when the `with` block ends well."""
-    temporary = _temporary(path)
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    try:
-        descriptor = os.open(temporary, flags, 0o600)
-    except FileExistsError:  # left behind by a killed process that had our pid
-        temporary.unlink()
-        descriptor = os.open(temporary, flags, 0o600)
-    try:
-        with open(descriptor, "wb") as file:
-            yield file
-            file.flush()
-            _chown(file.fileno(), owner, group)
-            os.fchmod(file.fileno(), mode)
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_directory(path.parent)
-
-
 def _lock_holder(descriptor: int) -> str:
     try:
         note = json.loads(os.pread(descriptor, 4096, 0))
@@ -281,10 +256,6 @@ def _die_with_parent() -> Callable[[], None] | None:
     return ask
 
 
-def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-
 def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -293,43 +264,3 @@ def _is_running(pid: int) -> bool:
     except PermissionError:
         pass
     return True
-
-
-def _user_name(uid: int) -> str:
-    try:
-        return pwd.getpwuid(uid).pw_name
-    except KeyError:
-        return str(uid)
-
-
-def _group_name(gid: int) -> str:
-    try:
-        return grp.getgrgid(gid).gr_name
-    except KeyError:
-        return str(gid)
-
-
-def _chown(path: Path | int, owner: str | None, group: str | None) -> None:
-    """Set owner and group; nothing is asked of the kernel when they are right already."""
-    if owner is None and group is None:
-        return
-    try:
-        uid = pwd.getpwnam(owner).pw_uid if owner else -1
-        gid = grp.getgrnam(group).gr_gid if group else -1
-    except KeyError as e:
-        raise PpctlError(
-            f"no such account or group: {owner}:{group}", f"create it: useradd --system {owner}"
-        ) from e
-    found = os.stat(path)
-    if uid in (-1, found.st_uid) and gid in (-1, found.st_gid):
-        return
-    os.chown(path, uid, gid)
-
-
-def _sync_directory(path: Path) -> None:
-    """Make a rename last (rename(2) says nothing about power loss until the directory is synced)."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,16 +5,29 @@ Never from argv: every user of the machine can read that, and shells keep it in 
 
 from __future__ import annotations
 
+import re
+import secrets
+import string
 import sys
 from dataclasses import dataclass
 from enum import Enum
 
-from ppctl import users
 from ppctl.errors import PpctlError, UsageError
 from ppctl.server import htpasswd
+from ppctl.server.htpasswd import DISABLED_MARK
 
 _MAX_INPUT = 4096  # more than any password or hash
 _ATTEMPTS = 3
+_ALPHABET = string.ascii_letters + string.digits
+_GENERATED_LENGTH = 24  # 62 ** 24: more than 2 ** 142
+_MAX_BCRYPT_COST = 16  # as in the settings; checking a hash of cost 31 would keep a worker busy for days
+_SHAPES = {
+    "sha256-crypt": re.compile(r"\$5\$(rounds=\d{4,6}\$)?[^$:\s]{0,16}\$[./A-Za-z0-9]{43}"),
+    "sha512-crypt": re.compile(r"\$6\$(rounds=\d{4,6}\$)?[^$:\s]{0,16}\$[./A-Za-z0-9]{86}"),
+    "apr1": re.compile(r"\$apr1\$[^$:\s]{0,8}\$[./A-Za-z0-9]{22}"),
+    "md5-crypt": re.compile(r"\$1\$[^$:\s]{0,8}\$[./A-Za-z0-9]{22}"),
+    "sha1": re.compile(r"\{SHA\}[A-Za-z0-9+/]{27}="),
+}
 
 
 class Source(Enum):
@@ -41,14 +54,35 @@ def obtain(source: Source, *, cost: int, allow_weak: bool = False) -> Credential
     """
     if source is Source.HASH_STDIN:
         hash = line_from_stdin(source)
-        users.check_hash(hash, allow_weak=allow_weak)
+        check_hash(hash, allow_weak=allow_weak)
         return Credentials(hash)
     if source is Source.GENERATE:
-        password = users.generate_password()
+        password = generate()
         return Credentials(htpasswd.hash_password(password, cost), password)
     password = line_from_stdin(source) if source is Source.STDIN else _ask()
     _check(password)
     return Credentials(htpasswd.hash_password(password, cost))
+
+
+def generate() -> str:
+    """Return a new random password of letters and digits, which no client file needs to quote."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(_GENERATED_LENGTH))
+
+
+def check_hash(hash: str, *, allow_weak: bool) -> None:
+    """Raise UsageError when `hash` is none that a server could check, or a weak one. Never shows it."""
+    scheme = htpasswd.scheme_of(hash)
+    if ":" in hash:
+        raise UsageError("that is not a hash: there is a `:` in it", "give only what stands behind the colon")
+    if hash.startswith(DISABLED_MARK) or scheme == "unknown":
+        raise UsageError("that is not a hash of a known scheme", "make one: htpasswd -nB NAME")
+    shape = _SHAPES.get(scheme)
+    bcrypt_cost = int(hash[4:6]) if scheme == "bcrypt" else 0
+    if (shape and not shape.fullmatch(hash)) or bcrypt_cost > _MAX_BCRYPT_COST:
+        raise UsageError(f"that {scheme} hash is damaged, or too costly to check on every request")
+    if htpasswd.is_weak(hash) and not allow_weak:
+        what = "a bcrypt hash of low cost" if scheme == "bcrypt" else f"a hash of the scheme {scheme}"
+        raise UsageError(f"{what} is too weak", "give a bcrypt hash, or say --allow-weak")
 
 
 def _check(password: str) -> None:

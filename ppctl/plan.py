@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ppctl import plan_files, releases, rollback
+from ppctl import plan_files, plan_processes, releases, rollback
 from ppctl.changes import (
     BuildRelease,
     Change,
@@ -22,7 +22,6 @@ from ppctl.changes import (
     LoadManager,
     RemovePath,
     RemoveReleases,
-    RestartCache,
     RestartWorker,
     WriteManifest,
 )
@@ -63,6 +62,9 @@ def make(index: Index, desired: Desired, machine: Machine, settings: File | None
     prefix = index.settings.url_prefix
     files = list(plan_files.files(desired.files, host))
     leave = list(_leave(manifest, desired, host))
+    situation = plan_processes.Situation(
+        prefix, plan_processes.touches_manager(files, desired), plan_processes.moves(leave)
+    )
     changes: list[Change] = [
         *_account(desired, host),
         *plan_files.directories(desired.directories, host),
@@ -73,8 +75,8 @@ def make(index: Index, desired: Desired, machine: Machine, settings: File | None
         *files,
         *plan_files.links(desired, host),
         *leave,
-        *_processes(desired, machine, _Situation(prefix, _touches(files, desired), _moves(leave))),
-        *_cache(desired, machine, _moves(leave)),
+        *plan_processes.workers(desired, machine, situation),
+        *plan_processes.cache(desired, machine, situation),
         *_leave_cache(manifest, desired, host),
         *_old_sockets(desired, host),
         *_old_releases(index, desired, host),
@@ -236,84 +238,4 @@ def _leave_cache(manifest: Manifest, desired: Desired, host: Host) -> Iterator[C
             diff="".join(f"-{path}\n" for path in sorted({layout.cache, *mine})),
             deployment=desired.deployment,
             paths=tuple(mine),
-        )
-
-
-# -- processes ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Situation:
-    """What the rest of the plan means for the processes."""
-
-    prefix: str
-    manager_files_change: bool
-    moves: bool
-
-
-def _moves(leave: list[Change]) -> bool:
-    """Whether the workers that run now are stopped earlier in the plan."""
-    return any(isinstance(change, LeaveDeployment) for change in leave)
-
-
-def _touches(files: list[Change], desired: Desired) -> bool:
-    """Whether the plan writes a file of the manager (all that lie outside the home)."""
-    home = desired.deployment.home
-    return any(not Path(change.target).is_relative_to(home) for change in files)
-
-
-def _processes(desired: Desired, machine: Machine, situation: _Situation) -> Iterator[Change]:
-    deployment = desired.deployment
-    wanted = (desired.generation, desired.release.id)
-    manager = machine.manager_of(deployment)
-    reports = {} if situation.moves else machine.reports(deployment)
-    running = {process.number for process in manager.processes() if process.is_up}
-    pending = manager.pending(desired.unit, reports, files_change=situation.manager_files_change)
-    replaced = pending is not None and pending.restarts_workers
-    silent = [number for number in deployment.numbers if number not in reports]
-    hung = [number for number in silent if number in running]
-    if pending:
-        yield LoadManager(
-            "start" if not reports else "reload",
-            f"{deployment.manager.value}: {deployment.name}",
-            pending.summary,
-            interrupts=pending.interrupts,
-            deployment=deployment,
-            pending=pending,
-            wait_for=tuple(deployment.numbers if replaced else sorted(set(silent) - set(hung))),
-            wanted=wanted,
-            prefix=situation.prefix,
-        )
-    if replaced:
-        return
-    stale = [n for n, r in reports.items() if (r.generation, r.release, r.unit) != (*wanted, desired.unit)]
-    # Those that do not answer first: never take one of the last ones that do.
-    for number in [*(hung if pending else silent), *stale]:
-        yield RestartWorker(
-            "restart",
-            f"worker {number}",
-            "it runs older settings" if number in stale else "it does not answer",
-            deployment=deployment,
-            number=number,
-            wanted=wanted,
-            prefix=situation.prefix,
-        )
-
-
-def _cache(desired: Desired, machine: Machine, moves: bool) -> Iterator[Change]:
-    """Start the cache program, after the workers: what is here does not wait for it."""
-    deployment = desired.deployment
-    if not deployment.cache:
-        return
-    wanted = (desired.cache_generation, desired.release.id)
-    report = None if moves else machine.cache_report(deployment)
-    process = machine.manager_of(deployment).cache()
-    is_current = report is not None and (report.generation, report.release) == wanted
-    if not is_current or process is None or not process.is_up:
-        yield RestartCache(
-            "restart" if report else "start",
-            "cache",
-            "it runs older settings" if report else "",
-            deployment=deployment,
-            wanted=wanted,
         )

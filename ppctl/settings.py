@@ -6,8 +6,6 @@ message come from the structs in this module.
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct, field
 
-from ppctl import refusals, yaml_text
+from ppctl import refusals, settings_rules, yaml_text
 from ppctl.errors import UsageError
 
 
@@ -57,7 +55,6 @@ _SIZE = r"^[1-9][0-9]*(kB|MB|GB)$"
 _VERSION = r"^[A-Za-z0-9][A-Za-z0-9.!+_-]*$"
 _PREFIX = r"^(/[A-Za-z0-9._~-]+)*$"
 _NAMES = r"^[A-Za-z0-9._*?-]+$"
-_URL = r"^https?://[^\s/?#@]+(/[^\s?#]*)?$"
 
 
 class Password(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -166,7 +163,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
         ),
     ] = Upstream.NONE
     upstream_url: Annotated[
-        str, Meta(pattern=_URL, description="The simple index that `upstream` is about.")
+        str, Meta(pattern=settings_rules.URL, description="The simple index that `upstream` is about.")
     ] = "https://pypi.org/simple/"
     private: Annotated[
         tuple[Annotated[str, Meta(pattern=_NAMES)], ...],
@@ -258,7 +255,7 @@ def from_data(data: Any, where: str) -> Settings:
     """Return the settings made of plain `data`; errors name `where` and the key. Raises UsageError."""
     if not isinstance(data, dict):
         raise UsageError(f"{where}: expected keys and values, such as `port: 3141`")
-    _check_texts(data, where)
+    settings_rules.check_texts(data, where)
     # `server:` with everything under it commented out: YAML says null, and the operator means the defaults.
     given = {key: value for key, value in data.items() if value is not None or key not in _KEYS}
     try:
@@ -267,7 +264,7 @@ def from_data(data: Any, where: str) -> Settings:
         raise UsageError(
             f"{where}: {refusals.explain(e, json_schema())}", "`ppctl schema` shows every key"
         ) from e
-    _check(settings, where)
+    settings_rules.check(settings, where)
     return settings
 
 
@@ -275,60 +272,3 @@ def json_schema() -> dict[str, Any]:
     """Return the JSON schema (2020-12) of `ppctl.yml`."""
     schema = msgspec.json.schema(Settings)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
-
-
-def _check_texts(node: Any, where: str, path: str = "") -> None:
-    """Check what no pattern sees: `$` lets a line end pass, and keys may be numbers. Raises UsageError."""
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for key, value in items:
-        if isinstance(node, dict) and not isinstance(key, str):
-            raise UsageError(f"{where}: {path}{key}: keys are text", "`ppctl schema` shows every key")
-        _check_texts(value, where, f"{path}{key}.")
-    if isinstance(node, str) and not node.isprintable():
-        raise UsageError(f"{where}: {path.rstrip('.')}: there are control characters in {node!r}")
-
-
-def _check(settings: Settings, where: str) -> None:
-    """Check what one key alone cannot tell. Raises UsageError."""
-    if not _is_address(settings.host):
-        raise UsageError(
-            f"{where}: host: {settings.host!r} is not an IP address (nor localhost)",
-            "127.0.0.1 for this machine only, 0.0.0.0 for every network; names go into public_url",
-        )
-    for number, proxy in enumerate(settings.trusted_proxies):
-        if not _is_network(proxy):
-            raise UsageError(
-                f"{where}: trusted_proxies.{number}: {proxy!r} is neither an IP address nor a network",
-                "for example 192.0.2.7 or 192.0.2.0/24",
-            )
-    if settings.public_url and not re.match(_URL, settings.public_url):
-        raise UsageError(
-            f"{where}: public_url: expected http:// or https://, a host and a path, no login in it"
-        )
-    if settings.server.index_url and not re.match(r"^(https?|file)://[^\s@]+$", settings.server.index_url):
-        raise UsageError(
-            f"{where}: server.index_url: expected http:// or https://, a host and a path, no login in it",
-            "a login for it goes into ~/.netrc",
-        )
-    if settings.server.index_url and settings.server.find_links:
-        raise UsageError(f"{where}: server: index_url and find_links exclude each other")
-    if settings.server.find_links and not Path(settings.server.find_links).is_absolute():
-        raise UsageError(f"{where}: server.find_links: expected an absolute path")
-    for package in settings.server.versions:
-        if not re.match(r"^[a-z0-9]([a-z0-9-]*[a-z0-9])?$", package):
-            raise UsageError(f"{where}: server.versions.{package}: not a normalized package name (PEP 503)")
-    if settings.account == "root":
-        raise UsageError(f"{where}: account: the workers must not run as root", "leave it out: pypi")
-
-
-def _is_address(host: str) -> bool:
-    # No network, and no scope (fe80::1%eth0): % means something else to both managers.
-    return host == "localhost" or (not set("/%") & set(host) and _is_network(host))
-
-
-def _is_network(text: str) -> bool:
-    try:
-        ipaddress.ip_network(text, strict=False)
-    except ValueError:
-        return False
-    return True

@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import re
-import secrets
-import string
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from ppctl import audit, permissions
+from ppctl import audit, passwords, permissions
 from ppctl.audit import Note
 from ppctl.errors import PpctlError, UsageError
 from ppctl.host import Host
@@ -24,19 +21,6 @@ from ppctl.output import printable
 from ppctl.server import htpasswd
 from ppctl.server.htpasswd import DISABLED_MARK
 from ppctl.server.permissions import TOKEN_USER, Permissions, Rights
-
-_ALPHABET = string.ascii_letters + string.digits
-_GENERATED_LENGTH = 24  # 62 ** 24: more than 2 ** 142
-
-
-_MAX_BCRYPT_COST = 16  # as in the settings; checking a hash of cost 31 would keep a worker busy for days
-_SHAPES = {
-    "sha256-crypt": re.compile(r"\$5\$(rounds=\d{4,6}\$)?[^$:\s]{0,16}\$[./A-Za-z0-9]{43}"),
-    "sha512-crypt": re.compile(r"\$6\$(rounds=\d{4,6}\$)?[^$:\s]{0,16}\$[./A-Za-z0-9]{86}"),
-    "apr1": re.compile(r"\$apr1\$[^$:\s]{0,8}\$[./A-Za-z0-9]{22}"),
-    "md5-crypt": re.compile(r"\$1\$[^$:\s]{0,8}\$[./A-Za-z0-9]{22}"),
-    "sha1": re.compile(r"\{SHA\}[A-Za-z0-9+/]{27}="),
-}
 
 
 @dataclass(frozen=True)
@@ -222,15 +206,10 @@ def ensure_first_user(index: Index, host: Host, name: str) -> str | None:
     with _locked(index, host, "first user", wait=True) as file:
         if file.by_name() or any(entry.action == "deluser" for entry in audit.read(index, host)):
             return None
-        password = generate_password()
+        password = passwords.generate()
         file.put(name, htpasswd.hash_password(password, index.settings.password.bcrypt_cost))
         _save(index, host, file, [Note("adduser", name, "bcrypt, first user, generated password")])
     return password
-
-
-def generate_password() -> str:
-    """Return a new random password of letters and digits, which no client file needs to quote."""
-    return "".join(secrets.choice(_ALPHABET) for _ in range(_GENERATED_LENGTH))
 
 
 def check_name(name: str) -> None:
@@ -241,22 +220,6 @@ def check_name(name: str) -> None:
         raise UsageError(f"{printable(name)}: {e}" if name else str(e)) from None
     if name == TOKEN_USER:
         raise UsageError(f"{name}: this is the name that goes with tokens", "choose another name")
-
-
-def check_hash(hash: str, *, allow_weak: bool) -> None:
-    """Raise UsageError when `hash` is none that a server could check, or a weak one. Never shows it."""
-    scheme = htpasswd.scheme_of(hash)
-    if ":" in hash:
-        raise UsageError("that is not a hash: there is a `:` in it", "give only what stands behind the colon")
-    if hash.startswith(DISABLED_MARK) or scheme == "unknown":
-        raise UsageError("that is not a hash of a known scheme", "make one: htpasswd -nB NAME")
-    shape = _SHAPES.get(scheme)
-    bcrypt_cost = int(hash[4:6]) if scheme == "bcrypt" else 0
-    if (shape and not shape.fullmatch(hash)) or bcrypt_cost > _MAX_BCRYPT_COST:
-        raise UsageError(f"that {scheme} hash is damaged, or too costly to check on every request")
-    if htpasswd.is_weak(hash) and not allow_weak:
-        what = "a bcrypt hash of low cost" if scheme == "bcrypt" else f"a hash of the scheme {scheme}"
-        raise UsageError(f"{what} is too weak", "give a bcrypt hash, or say --allow-weak")
 
 
 def no_such_user(name: str, known: Sequence[str]) -> PpctlError:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ppctl import audit, index, users
+from ppctl import audit, index, passwords, users
 from ppctl.errors import PpctlError, UsageError
 from ppctl.index import Index
 from ppctl.layout import Layout
@@ -354,10 +354,10 @@ def test_disable_then_enable_is_as_before_for_a_whole_line(old: bytes) -> None:
 )
 def test_ready_hashes_are_checked(hash: str, allow_weak: bool, message: str) -> None:
     if not message:
-        users.check_hash(hash, allow_weak=allow_weak)
+        passwords.check_hash(hash, allow_weak=allow_weak)
         return
     with pytest.raises(UsageError) as raised:
-        users.check_hash(hash, allow_weak=allow_weak)
+        passwords.check_hash(hash, allow_weak=allow_weak)
     assert message in raised.value.message
     if len(hash) > 6:
         assert hash not in raised.value.message + raised.value.hint

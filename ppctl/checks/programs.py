@@ -14,6 +14,7 @@ from ppctl.checks.base import CannotCheck, Finding, NotApplicable, Subject, foll
 from ppctl.errors import PpctlError
 from ppctl.host import Host
 from ppctl.managers import systemd
+from ppctl.server.spelling import normal
 from ppctl.settings import ManagerName
 
 OLDEST_SUPERVISOR = (4, 2, 5)
@@ -93,7 +94,7 @@ def distributions(directory: Path, host: Host) -> dict[str, str]:
     for name in host.list(directory):
         if name.endswith(".dist-info"):
             package, _, number = name.removesuffix(".dist-info").partition("-")
-            found[re.sub(r"[-_.]+", "-", package).lower()] = number
+            found[normal(package)] = number
     return found
 
 

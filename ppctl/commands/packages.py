@@ -10,7 +10,8 @@ from ppctl.host import Host
 from ppctl.index import Index
 from ppctl.output import Output, counted, printable
 from ppctl.server.permissions import check_pattern
-from ppctl.server.upstream import is_private, normal
+from ppctl.server.spelling import normal
+from ppctl.server.upstream import is_private
 
 
 def list_packages(index: Index, host: Host, out: Output, name: str | None, *, former: bool = False) -> int:

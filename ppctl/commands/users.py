@@ -139,7 +139,7 @@ def show_audit(
     if last is not None:
         entries = entries[-last:]
     if not entries:
-        out.progress("no login was refused" if logins else "nothing was changed yet")
+        out.progress("no login was refused" if logins else "there are no entries")
     for entry in entries:
         if entry.action == audit.UNREADABLE:
             out.text(printable(f"not written by ppctl: {entry.detail}"))

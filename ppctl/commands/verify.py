@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ppctl import users, verified
+from ppctl import passwords, users, verified
 from ppctl.clients import check
 from ppctl.clients.base import Entry
 from ppctl.clients.check import Step
@@ -62,7 +62,7 @@ def _temporary_user(found: Index, host: Host) -> Iterator[tuple[str, str]]:
     left = [user.name for user in users.users(found, host) if _OURS.fullmatch(user.name)]
     if left:
         users.remove(found, host, left)
-    name, password = f"ppctl-verify-{secrets.token_hex(6)}", users.generate_password()
+    name, password = f"ppctl-verify-{secrets.token_hex(6)}", passwords.generate()
     users.add(found, host, name, htpasswd.hash_password(password, _COST), detail="for ppctl verify")
     try:
         yield name, password

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ppctl.server import spelling
+
 VERSION = 1
 EVERYTHING = "*"
 
@@ -118,7 +120,7 @@ class Identity:
 
 def check_pattern(pattern: str) -> str:
     """Return a pattern of project names in its normal form. Raises ValueError with the reason."""
-    normal = re.sub(r"[-_.]+", "-", pattern).lower()  # PEP 503
+    normal = spelling.normal(pattern)
     if not _PATTERN.fullmatch(normal):
         raise ValueError(f"{pattern!r} is no pattern of project names: letters, digits, . _ - and * and ?")
     return normal

@@ -6,7 +6,6 @@ private, it was never here, and it is a name in its normal form.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from enum import Enum
 from fnmatch import fnmatchcase
@@ -55,11 +54,6 @@ class Upstream:
 def is_private(project: str, patterns: Iterable[str]) -> bool:
     """Return whether a normalised name is private. Those of our own trials always are."""
     return project.startswith(THROW_AWAY) or any(fnmatchcase(project, pattern) for pattern in patterns)
-
-
-def normal(name: str) -> str:
-    """Return the normal form of a name (PEP 503), where there is no pypiserver to ask."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def unknown(project: str, verdict: Verdict) -> Answer:

@@ -1,0 +1,87 @@
+"""Files of this machine: how one is replaced, and whose it is."""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import os
+import pwd
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from ppctl.errors import PpctlError
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int, owner: str | None, group: str | None) -> Iterator[BinaryIO]:
+    """A file to write into, which takes the place of `path` when the block ends well. Raises OSError."""
+    unfinished = temporary(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(unfinished, flags, 0o600)
+    except FileExistsError:  # left behind by a killed process that had our pid
+        unfinished.unlink()
+        descriptor = os.open(unfinished, flags, 0o600)
+    try:
+        with open(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            chown(file.fileno(), owner, group)
+            os.fchmod(file.fileno(), mode)
+            os.fsync(file.fileno())
+        unfinished.rename(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def temporary(path: Path) -> Path:
+    """Return what a file is called before it takes the place of `path`; host.TEMPORARY knows such names."""
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+
+
+def user_name(uid: int) -> str:
+    """Return the name of a user, or the number where it has none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def group_name(gid: int) -> str:
+    """Return the name of a group, or the number where it has none."""
+    try:
+        return grp.getgrgid(gid).gr_name
+    except KeyError:
+        return str(gid)
+
+
+def chown(path: Path | int, owner: str | None, group: str | None) -> None:
+    """Set owner and group; nothing is asked of the kernel when they are right already.
+
+    Raises PpctlError when there is no such account or group, OSError.
+    """
+    if owner is None and group is None:
+        return
+    try:
+        uid = pwd.getpwnam(owner).pw_uid if owner else -1
+        gid = grp.getgrnam(group).gr_gid if group else -1
+    except KeyError as e:
+        raise PpctlError(
+            f"no such account or group: {owner}:{group}", f"create it: useradd --system {owner}"
+        ) from e
+    found = os.stat(path)
+    if uid in (-1, found.st_uid) and gid in (-1, found.st_gid):
+        return
+    os.chown(path, uid, gid)
+
+
+def sync_directory(path: Path) -> None:
+    """Make a rename last a power loss (fsync(2): that takes the directory, too). Raises OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
