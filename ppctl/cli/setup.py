@@ -68,7 +68,9 @@ def plan(call: Call, home_argument: str | None, exit_code: bool, settings: Binar
 
 @command(name="take-over", changes=True, short_help="Replace a server made by hand; nothing is lost.")
 @click.argument("home_argument", metavar="[HOME]", required=False, type=HOME)
-@click.option("--program", metavar="NAME", required=True, help="Its name in supervisor's configuration.")
+@click.option(
+    "--program", metavar="NAME", required=True, help="Its program under supervisor; NAME.service: its unit."
+)
 @click.option("--packages", metavar="DIR", type=PATH, required=True, help="The directory of its packages.")
 @click.option("--htpasswd", metavar="FILE", type=PATH, help="Its users; their passwords keep working.")
 @click.option("--dry-run", is_flag=True, help="Only show the plan, with unified diffs.")
@@ -85,7 +87,7 @@ def take_over(
     exit_code: bool,
     settings: BinaryIO | None,
 ) -> int:
-    """Replace a pypiserver that somebody has made by hand, under supervisor, by the index in HOME.
+    """Replace a pypiserver that somebody has made by hand, under supervisor or systemd, by the index in HOME.
 
     Packages and users are copied, the old server is ended, its configuration set aside, and the index
     started at its place. The old files stay where they are. A second run is `ppctl up`.

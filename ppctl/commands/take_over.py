@@ -20,7 +20,7 @@ from ppctl.errors import PpctlError, UsageError
 from ppctl.host import Host
 from ppctl.index import Index
 from ppctl.machine import Machine
-from ppctl.managers import Manager, supervisor, supervisor_machine
+from ppctl.managers import Manager, handmade, supervisor
 from ppctl.managers.handmade import SUFFIX, Handmade
 
 PACKAGE_MODE = 0o644
@@ -30,7 +30,7 @@ PREPARING = (CreateAccount, MakeDirectory, BuildRelease)
 
 @dataclass(frozen=True)
 class Old:
-    """The old server: its program (None: supervisord has none of that name), its packages and users."""
+    """The old server: its program (None: there is none of that name), its packages and users."""
 
     name: str
     program: Handmade | None
@@ -88,7 +88,7 @@ def take_over(
     found, is_new = engine.load_or_new(host, home, given)
     if not found.is_system:
         raise UsageError(
-            f"{home}: an index in embedded mode cannot take over a program of the machine's supervisord",
+            f"{home}: an index in embedded mode cannot take over a server of the machine's",
             f"ppctl init {home} --system",
         )
     if not dry_run:
@@ -126,11 +126,8 @@ def take_over(
 
 def _require_deployed(old: Old, found: Index, host: Host) -> None:
     if not read_manifest(host, found.layout).deployments:
-        raise PpctlError(
-            f"the machine's supervisord includes no [program:{old.name}], so there is nothing to take over",
-            "supervisorctl status names them; their files are in"
-            f" {supervisor_machine.include_directory(host)}",
-        )
+        missing_one, hint = handmade.how_to_find(host, old.name)
+        raise PpctlError(f"{missing_one}, so there is nothing to take over", hint)
 
 
 def _preparing(made: plan.Plan) -> list[Change]:
@@ -194,7 +191,7 @@ def _changes(old: Old, program: Handmade, found: Index, machine: Machine) -> Ite
     lines = (host.read(program.configuration) or b"").decode("utf-8", "replace").splitlines()
     yield EndHandmade(
         "leave",
-        f"supervisor: {program.name}",
+        program.label,
         f"stopped; {program.configuration} is kept as {program.configuration.name}{SUFFIX}",
         diff="".join(f"-{line}\n" for line in lines),
         interrupts="connections are refused for some seconds: the old server ends before the new one starts",

@@ -1,4 +1,4 @@
-"""A program of the machine's supervisord made by hand: what `ppctl take-over` replaces."""
+"""A server made by hand, under the machine's supervisord or systemd: what `ppctl take-over` replaces."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ from ppctl.managers import supervisor_machine
 from ppctl.managers.supervisor_rpc import ALREADY_STARTED, BAD_NAME, NOT_RUNNING, Rpc, ignoring, reread
 
 SUFFIX = ".taken-over"
-"""Added to the name of the configuration: supervisord then includes it no more, and nothing is lost."""
+"""Added to the name of the configuration: its manager then reads it no more, and nothing is lost."""
+
+UNIT = ".service"
+"""How the name of a unit of systemd's ends; others are programs of supervisord's."""
+
+UNITS = Path("/etc/systemd/system")
+"""Where units made by hand are (systemd.unit(5))."""
 
 END_SECONDS = 10.0
 
@@ -28,7 +34,11 @@ class Handmade(Protocol):
 
     @property
     def name(self) -> str:
-        """The name of the program."""
+        """The name of the program or unit."""
+
+    @property
+    def label(self) -> str:
+        """Manager and name, for people."""
 
     @property
     def configuration(self) -> Path:
@@ -56,8 +66,8 @@ class Program:
     host: Host
 
     @property
-    def _aside(self) -> Path:
-        return self.configuration.with_name(self.configuration.name + SUFFIX)
+    def label(self) -> str:
+        return f"supervisor: {self.name}"
 
     def _rpc(self) -> Rpc:
         return Rpc(supervisor_machine.socket(self.host))
@@ -97,13 +107,13 @@ class Program:
             raise PpctlError(f"the old server does not end (pid {left[0]})", f"kill -9 {left[0]}")
 
     def set_aside(self) -> None:
-        _move(self.configuration, self._aside, self.host)
+        _move(self.configuration, _aside(self.configuration), self.host)
         reread(self._rpc())
         with ignoring(BAD_NAME):
             self._rpc().removeProcessGroup(self.name)
 
     def bring_back(self) -> None:
-        _move(self._aside, self.configuration, self.host)
+        _move(_aside(self.configuration), self.configuration, self.host)
         reread(self._rpc())
         with ignoring(BAD_NAME):
             self._rpc().addProcessGroup(self.name)
@@ -111,11 +121,70 @@ class Program:
             self._rpc().startProcessGroup(self.name, False)
 
 
-def find(host: Host, name: str) -> Program | None:
-    """Return the program `name` of the machine's supervisord; None where none of its files has it.
+@dataclass(frozen=True)
+class Unit:
+    """A service of the machine's systemd in a file of its own."""
+
+    name: str
+    host: Host
+
+    @property
+    def label(self) -> str:
+        return f"systemd: {self.name}"
+
+    @property
+    def configuration(self) -> Path:
+        return UNITS / self.name
+
+    def listens(self, port: int) -> bool:
+        # All that it has started is in its control group (cgroups(7)), whoever the parent is.
+        path = Path(f"/proc/{ports.holder_pid(port)}/cgroup")
+        with contextlib.suppress(OSError):
+            return any(line.endswith(f"/{self.name}") for line in path.read_text().splitlines())
+        return False
+
+    def end(self) -> None:
+        self.host.run(["systemctl", "stop", self.name])
+        # With KillMode=process others live on; when there is none, systemd says so and that is all.
+        self.host.run(["systemctl", "kill", "--signal=SIGKILL", self.name], check=False)
+
+    def set_aside(self) -> None:
+        _copy(self.configuration, _aside(self.configuration), self.host)
+        # It takes a unit away that is only a link here, and the links to it.
+        self.host.run(["systemctl", "disable", "--quiet", self.name], check=False)
+        self.host.remove(self.configuration)
+        self.host.run(["systemctl", "daemon-reload"])
+
+    def bring_back(self) -> None:
+        _move(_aside(self.configuration), self.configuration, self.host)
+        self.host.run(["systemctl", "daemon-reload"])
+        if b"[Install]" in (self.host.read(self.configuration) or b""):
+            self.host.run(["systemctl", "enable", "--quiet", self.name])
+        self.host.run(["systemctl", "start", self.name])
+
+
+def find(host: Host, name: str) -> Handmade | None:
+    """Return the server `name`: a unit where it ends so, else a program; None where there is none.
 
     Raises PpctlError where it cannot be taken out alone: it shares its file with something else.
     """
+    if name.endswith(UNIT):
+        return Unit(name, host) if host.stat(UNITS / name) else None
+    return _program(host, name)
+
+
+def how_to_find(host: Host, name: str) -> tuple[str, str]:
+    """Return what is not there, and how to see what is: where `find` has found nothing."""
+    if name.endswith(UNIT):
+        return f"there is no unit {UNITS / name}", "systemctl list-units --type=service names them"
+    directory = supervisor_machine.include_directory(host)
+    return (
+        f"the machine's supervisord includes no [program:{name}]",
+        f"supervisorctl status names them; their files are in {directory}. A unit of systemd's: {name}{UNIT}",
+    )
+
+
+def _program(host: Host, name: str) -> Program | None:
     place = supervisor_machine.include_file(host, "x")
     main = supervisor_machine.configuration_file(host)
     included = [place.parent / each for each in host.list(place.parent) if each.endswith(place.suffix)]
@@ -151,13 +220,23 @@ def _alive(tree: dict[int, str]) -> list[int]:
     return alive
 
 
+def _aside(configuration: Path) -> Path:
+    return configuration.with_name(configuration.name + SUFFIX)
+
+
 def _move(source: Path, target: Path, host: Host) -> None:
     """Rename a file or link; once more is fine."""
+    if _copy(source, target, host):
+        host.remove(source)
+
+
+def _copy(source: Path, target: Path, host: Host) -> bool:
+    """Copy a file or link. Returns whether there is one."""
     found = host.stat(source)
     if found is None:
-        return
+        return False
     if found.kind == "link":
         host.link(target, found.target)
     else:
         host.copy_file(source, target, mode=found.mode, owner=None)
-    host.remove(source)
+    return True

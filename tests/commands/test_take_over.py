@@ -32,6 +32,7 @@ class FakeProgram:
     world: World
     name: str = "pypi"
     configuration: Path = CONFIGURATION
+    label: str = "supervisor: pypi"
     ended: list[str] = field(default_factory=list)
 
     def listens(self, port: int) -> bool:
@@ -203,6 +204,62 @@ def test_a_program_is_found_in_its_file() -> None:
     found = handmade.find(host, "pypi")
     assert found and found.configuration == CONFIGURATION
     assert handmade.find(host, "other") is None
+
+
+UNIT = Path("/etc/systemd/system/pypi.service")
+
+
+@pytest.mark.parametrize("install", ["[Install]\nWantedBy=multi-user.target\n", ""])
+def test_a_unit_is_set_aside_and_brought_back(install: str) -> None:
+    host = FakeHost(root=True)
+    host.answer("systemctl")
+    host.put(UNIT, f"[Service]\nExecStart=/x\n{install}")
+    before = host.read(UNIT)
+    found = handmade.find(host, "pypi.service")
+    assert found and (found.label, found.configuration) == ("systemd: pypi.service", UNIT)
+    found.end()
+    found.set_aside()
+    assert host.stat(UNIT) is None and host.read(UNIT.with_name("pypi.service.taken-over")) == before
+    assert handmade.find(host, "pypi.service") is None
+    found.bring_back()
+    assert host.read(UNIT) == before and host.stat(UNIT.with_name("pypi.service.taken-over")) is None
+    words = [run.argv[1] for run in host.runs]
+    back = ["daemon-reload", *(["enable"] if install else []), "start"]
+    assert words == ["stop", "kill", "disable", "daemon-reload", *back]
+
+
+def test_a_unit_that_is_a_link_is_a_link_again() -> None:
+    host = FakeHost(root=True)
+    host.put(Path("/home/deploy/pypi.service"), "[Service]\n")
+    host.put(UNIT.with_name("other.service"))
+    host.link(UNIT, "/home/deploy/pypi.service")
+    host.answer("systemctl", "disable", by=lambda _: host.remove(UNIT))  # systemctl(1): also removes it
+    host.answer("systemctl")
+    found = handmade.find(host, "pypi.service")
+    assert found
+    found.set_aside()
+    found.bring_back()
+    there = host.stat(UNIT)
+    assert there and (there.kind, there.target) == ("link", "/home/deploy/pypi.service")
+
+
+@pytest.mark.parametrize(
+    ("name", "message", "hint"),
+    [
+        ("pypi.service", "there is no unit /etc/systemd/system/pypi.service, so", "systemctl list-units"),
+        (
+            "other",
+            r"includes no \[program:other\], so there is nothing",
+            "A unit of systemd's: other.service",
+        ),
+    ],
+)
+def test_where_there_is_no_such_server_it_says_how_to_find_it(name: str, message: str, hint: str) -> None:
+    world = by_hand()
+    old = commands.Old(name, handmade.find(world.host, name), PACKAGES, HTPASSWD)
+    with pytest.raises(PpctlError, match=message) as raised:
+        commands.take_over(HOME, world.machine(), old, given=None, dry_run=False, exit_code=False, wait=True)
+    assert hint in raised.value.hint
 
 
 def test_a_program_that_shares_its_file_is_not_taken_out() -> None:

@@ -70,6 +70,39 @@ class TestUser(Story):
         site.run("sudo", "usermod", "-aG", "systemd-journal", "deploy")
 
 
+HANDMADE = """[Service]
+User=deploy
+WorkingDirectory=/home/deploy/old
+# A child outside of systemd's sight is none: it has the port, and must go, too.
+ExecStart=/bin/sh -c 'python3 -m http.server 3141 & wait'
+KillMode=process
+[Install]
+WantedBy=multi-user.target
+"""
+
+
+def test_a_server_under_a_unit_made_by_hand_is_taken_over(host: TestHost) -> None:
+    unit, packages = "/etc/systemd/system/old-pypi.service", "/home/deploy/old/packages"
+    host.run("install", "-d", "-o", "deploy", "/home/deploy/old", packages)
+    host.put(b"old", f"{packages}/demo-1.0.tar.gz", owner="deploy")
+    host.put(HANDMADE.encode(), unit)
+    host.run("systemctl", "daemon-reload")
+    host.run("systemctl", "enable", "--now", "old-pypi.service")
+    site = of_the_machine(host)
+    site.set(port=3141, **SYSTEM)
+    argv = ("take-over", "--program", "old-pypi.service", "--packages", packages)
+    try:
+        assert "leave    systemd: old-pypi.service" in site.ppctl(*argv, "--dry-run").stdout
+        assert host.run("systemctl", "is-active", "old-pypi.service").stdout == "active\n"
+        site.ppctl(*argv)
+        assert "demo-1.0.tar.gz" in host.run("curl", "-sf", "http://127.0.0.1:3141/simple/demo/").stdout
+        assert host.read(f"{unit}.taken-over") == HANDMADE
+        links = host.run("find", "/etc/systemd/system", "-name", "old-pypi.service").stdout
+        assert links == "" and "nothing to change" in site.ppctl(*argv).stdout
+    finally:
+        site.ppctl("destroy", "--yes", "--purge")
+
+
 class TestBoth:
     """An index of the machine and one of a user, beside each other."""
 

@@ -40,13 +40,13 @@ options:
     default: false
   takes_over:
     description:
-      - A server that was made by hand on this host, under supervisor, which the index replaces. Its packages
-        and users are copied, then its program is stopped and its configuration set aside.
+      - A server that was made by hand on this host, under supervisor or systemd, which the index replaces.
+        Its packages and users are copied, then its program is stopped and its configuration set aside.
       - Once that is done this has no effect, and may be taken out of the inventory.
     type: dict
     suboptions:
       program:
-        description: The name of its program in supervisor's configuration.
+        description: Its name in supervisor's configuration, or that of its unit, such as V(pypi.service).
         type: str
         required: true
       packages:

@@ -45,7 +45,7 @@ options:
         type: dict
         suboptions:
           program:
-            description: Its program under supervisor.
+            description: Its program under supervisor, or its unit.
             type: str
             required: true
           packages:
