@@ -102,12 +102,14 @@ def _planned(part: Result) -> Iterator[str]:
     if name is None or not part.get("changed"):
         return
     yield str(name)
-    if not part.get("changes"):
-        yield f"  {part.get('msg', '')}"
+    if part.get("msg"):
+        yield f"  {part['msg']}"
     for change in part.get("changes", []):
         detail = change.get("summary") or change.get("detail")
         target = change.get("target") or change.get("user")
         yield f"  {change['action']:8} {target}" + (f"  ({detail})" if detail else "")
+        if change.get("interrupts"):
+            yield f"      warning: {change['interrupts']}"
         yield from (f"      {line}" for line in str(change.get("diff", "")).splitlines())
 
 

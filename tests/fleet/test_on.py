@@ -466,7 +466,7 @@ def test_a_dry_run_of_up_shows_the_plan_once_for_all_hosts_where_it_is_the_same(
         "summary": "",
         "diff": "-port: 1\n+port: 2\n",
     }
-    restart = {"action": "restart", "target": "worker 1", "summary": "new settings", "diff": ""}
+    restart = {"action": "restart", "target": "worker 1", "summary": "new settings", "interrupts": "a moment"}
     part = {"ppctl_index_name": "pypi", "changes": [write, restart]}
     user = {"ppctl_users_index": "pypi", "changes": [{"action": "passwd", "user": "ann"}]}
     later = {"ppctl_index_name": "pypi", "changes": [], "msg": "would bring the index up: x"}
@@ -485,6 +485,7 @@ def test_a_dry_run_of_up_shows_the_plan_once_for_all_hosts_where_it_is_the_same(
         "      -port: 1",
         "      +port: 2",
         "  restart  worker 1  (new settings)",
+        "      warning: a moment",
         "web2: pypi",
         "  passwd   ann",
         "web3: the host",

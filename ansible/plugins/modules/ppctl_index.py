@@ -169,6 +169,8 @@ from ansible_collections.ppctl.fleet.plugins.module_utils.ppctl import (
     settings_text,
 )
 
+OTHER_PLAN = "another ppctl would be installed first; the plan shown is that of the one which is there"
+
 
 def read(path):
     """Return the text of a file, empty where there is none."""
@@ -213,12 +215,12 @@ def present(module, ppctl):
             assumed(
                 module, os.path.join(home, SETTINGS_NAME), text, "after the installation of another ppctl"
             )
-        module.warn(
-            "another ppctl would be installed first; the plan shown is that of the one which is there"
-        )
+        module.warn(OTHER_PLAN)
     result = ppctl.result(envelope)
     found = {key: result[key] for key in ("changed", "changes", "url", "simple_url") if key in result}
     found["diff"] = diff_of(result["changes"])
+    if module.check_mode and module.params["outdated"]:
+        found["msg"] = OTHER_PLAN
     wanted = module.params["verify"]
     # One that has failed its trial is tried again, although nothing has changed since.
     is_due = result["changed"] or not result.get("verified")
