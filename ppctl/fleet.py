@@ -39,6 +39,10 @@ SILENT = {"ANSIBLE_VERBOSITY": "0", "ANSIBLE_DEBUG": "0"}
 """With -vvv Ansible logs what modules answer as it comes over the connection."""
 
 
+_OF_ANSIBLE = re.compile(r"^(Task failed: |The (filter|lookup) plugin '[^']+' failed: )*")
+"""What Ansible says before it comes to what is wrong."""
+
+
 @dataclass(frozen=True)
 class Target:
     """Which hosts: an Ansible pattern, in an inventory (none: Ansible's own default)."""
@@ -173,7 +177,7 @@ def _take(event: Any, found: dict[str, HostResult], tell: Callable[[HostResult],
         is_look = event["action"] == _LOOK and any(part.get("pending") for part in event["parts"])
         result.state = NOT_BEGUN if is_look else event["state"]
         result.changed = result.changed or event["changed"]
-        result.message = event["message"].removeprefix("Task failed: ") if event["state"] != OK else ""
+        result.message = _OF_ANSIBLE.sub("", event["message"]) if event["state"] != OK else ""
         if event["action"].startswith("ppctl.fleet.") or event["state"] != OK:
             result.step = event.get("step", "")
             result.parts += event["parts"]

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ppctl import fleet
-from ppctl.commands.fleet_words import hints, indexes, lines, plans, summary
+from ppctl.commands.fleet_words import UNCHANGED, hints, indexes, lines, plans, summary
 from ppctl.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, PpctlError
 from ppctl.fleet import HostResult, Target
 from ppctl.live import progress
@@ -98,7 +98,7 @@ def report(
             out.text(printable(line))
         for index, healthy, words in summary(name, result):
             state = "ok" if healthy else "not well" if result.state == fleet.OK else result.state
-            if state == "ok" and result.changed:
+            if state == "ok" and result.changed and words not in UNCHANGED:
                 state = "changed"
             rows.append((result.host, index, state, printable(words)))
     out.table(["host", "index", "result", "what"], _on_a_screen(rows, out) if name == "status" else rows)

@@ -11,6 +11,9 @@ from ppctl.server.permissions import describe, from_data
 
 Result = Mapping[str, Any]
 
+UNCHANGED = ("nothing to change", "nothing to do")
+"""The words for an index that is left as it was."""
+
 
 def summary(name: str, result: HostResult) -> Iterator[tuple[str, bool, str]]:
     """Yield index, whether all is well, and what happened; one for each index of the host."""
@@ -64,7 +67,7 @@ def _up(result: HostResult) -> Iterator[tuple[str, bool, str]]:
     if lacking:
         yield "-", True, f"the host: {', '.join(lacking)}"
     for name, count in counts.items():
-        words = counted(count, "change") if count else "nothing to change"
+        words = counted(count, "change") if count else UNCHANGED[0]
         yield name, name not in failed, notes.get(name) or words
     if (result.state != OK and not failed) or not (counts or lacking):
         yield "-", result.state == OK, _first_line(result.message)
@@ -171,7 +174,7 @@ def _doctor(found: Result) -> str:
 
 
 def _done(found: Result) -> str:
-    return "done" if found.get("changed") else "nothing to do"
+    return "done" if found.get("changed") else UNCHANGED[1]
 
 
 def _user(words: str) -> Callable[[Result], str]:

@@ -11,6 +11,7 @@ from ppctl.host import Host
 from ppctl.index import Index
 from ppctl.output import Output, printable
 from ppctl.passwords import Source
+from ppctl.server import htpasswd
 from ppctl.server.permissions import describe, to_data
 
 _AT_ONCE = "works at once, no restart needed"
@@ -119,7 +120,7 @@ def list_users(index: Index, host: Host, out: Output) -> int:
                     **_data(user),
                     "permissions": to_data(granted[user.name]) if user.name in granted else None,
                     "last_change": changes.get(user.name),
-                    "hash_id": hashlib.sha256(user.hash.encode()).hexdigest()[:12],
+                    "hash_id": _hash_id(user),
                 }
                 for user in found
             ]
@@ -176,6 +177,11 @@ def _result(out: Output, user: users.User, credentials: passwords.Credentials, *
 def _data(user: users.User) -> dict[str, object]:
     """Return what programs are told of a user: never the hash."""
     return {"scheme": user.scheme, "weak": user.weak, "disabled": user.disabled}
+
+
+def _hash_id(user: users.User) -> str:
+    """Return what is the same for the same password hash, disabled or not, and tells nothing of it."""
+    return hashlib.sha256(user.hash.removeprefix(htpasswd.DISABLED_MARK).encode()).hexdigest()[:12]
 
 
 def _mark(value: bool) -> str:

@@ -135,6 +135,13 @@ def test_a_day_in_the_life(home: Path) -> None:
     assert [e["user"] for e in ppctl("audit", "--user", "old", "--json").result["entries"]] == ["old"]
 
 
+def test_a_disabled_user_has_the_same_password(home: Path) -> None:
+    before = ppctl("users", "--json").result["users"][0]["hash_id"]
+    assert ppctl("disable", "ann").code == 0
+    (ann, _) = ppctl("users", "--json").result["users"]
+    assert ann["disabled"] and ann["hash_id"] == before
+
+
 def test_users_warns_of_weak_hashes_and_tells_programs_the_same(home: Path) -> None:
     ran = ppctl("users")
     assert ran.err == "warning: too easily guessed from the file: old; `ppctl passwd NAME` moves to bcrypt\n"

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -100,6 +100,32 @@ def test_the_collection_has_the_version_of_ppctl() -> None:
     galaxy = yaml.safe_load((COLLECTION / "galaxy.yml").read_text())
     assert galaxy["version"] == __version__
     assert f"\n## {__version__}\n" in (COLLECTION / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("port", "message", "is_free"),
+    [
+        (3142, "port: 0.0.0.0:3142 is taken by systemd (pid 1)", True),
+        (3141, "port: 0.0.0.0:3141 is taken by systemd (pid 1)", True),
+        (3143, "port: 0.0.0.0:3143 is taken by systemd (pid 1)", False),
+        (3142, "name: expected text", False),
+        (3142, "", False),
+    ],
+)
+def test_a_port_that_is_left_in_the_same_run_is_no_obstacle(
+    port: int, message: str, is_free: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, text in (("old", "# x\nname: old\nport: 3142\n"), ("older", "name: older\n")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ppctl.yml").write_text(text)
+    params = {
+        "settings": {"port": port},
+        "leaving": [str(tmp_path / name) for name in ("old", "older", "gone")],
+    }
+    index = load("modules/ppctl_index", monkeypatch)
+    assert index.will_be_free(SimpleNamespace(params=params), {"message": message}) is is_free
+    params["leaving"] = [str(tmp_path / "gone")]
+    assert not index.will_be_free(SimpleNamespace(params=params), {"message": message})
 
 
 def arguments_of(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

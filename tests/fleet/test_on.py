@@ -221,6 +221,14 @@ def test_a_failure_comes_with_what_to_do(ansible: Ansible, message: str, hint: s
     assert ppctl("restart", "--on", "all", "--json").result["hosts"][0]["indexes"] == []
 
 
+def test_what_is_wrong_comes_without_ansibles_own_words(ansible: Ansible) -> None:
+    words = (
+        "Task failed: The filter plugin 'ppctl.fleet.wanted_indexes' failed: /x/hosts.yml:9:7: unknown usres"
+    )
+    ansible.answer(event("web1", "failed", words, msg=words), hosts=("web1",))
+    assert table(ppctl("up", "--on", "all"))[0] == ["web1", "-", "failed", "/x/hosts.yml:9:7: unknown usres"]
+
+
 def test_a_hosts_own_hint_is_told_once(ansible: Ansible) -> None:
     error = {"error": {"message": "another ppctl is at work", "hint": "wait, or see ps"}}
     ansible.answer(

@@ -75,6 +75,13 @@ options:
         which is there, and a warning says so.
     type: bool
     default: false
+  leaving:
+    description:
+      - In check mode, the homes of indexes that an earlier task would have removed. Their ports are taken
+        now, and will be free.
+    type: list
+    elements: path
+    default: []
   executable:
     description: The ppctl to call.
     type: path
@@ -157,6 +164,7 @@ verified:
 """
 
 import os
+import re
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ppctl.fleet.plugins.module_utils.ppctl import (
@@ -169,6 +177,7 @@ from ansible_collections.ppctl.fleet.plugins.module_utils.ppctl import (
     settings_text,
 )
 
+DEFAULT_PORT = "3141"
 OTHER_PLAN = "another ppctl would be installed first; the plan shown is that of the one which is there"
 
 
@@ -193,6 +202,17 @@ def assumed(module, path, text, why):
     module.exit_json(changed=True, changes=[], msg=f"would bring the index up: {why}", diff=parts)
 
 
+def will_be_free(module, error):
+    """Return whether what is wrong is a port that an index has which leaves in this run."""
+    ports = set()
+    for home in module.params["leaving"]:
+        text = read(os.path.join(home, SETTINGS_NAME))
+        said = re.search(r"^port: *(\d+)", text, re.M)
+        ports |= {said.group(1) if said else DEFAULT_PORT} if text else set()
+    wanted = str(module.params["settings"].get("port", DEFAULT_PORT))
+    return error.get("message", "").startswith("port: ") and wanted in ports
+
+
 def present(module, ppctl):
     """Bring the index to its settings."""
     home = module.params["home"]
@@ -210,6 +230,8 @@ def present(module, ppctl):
             )
     ppctl.require()
     envelope = ppctl.ask(*arguments, stdin=text)
+    if module.check_mode and will_be_free(module, envelope.get("error") or {}):
+        assumed(module, os.path.join(home, SETTINGS_NAME), text, "after the removal of another index")
     if module.check_mode and module.params["outdated"]:
         if "error" in envelope:
             assumed(
@@ -269,6 +291,7 @@ def main():
             "verify": {"type": "str", "choices": ["changed", "always", "never"], "default": "changed"},
             "pending": {"type": "list", "elements": "str", "default": []},
             "outdated": {"type": "bool", "default": False},
+            "leaving": {"type": "list", "elements": "path", "default": []},
             "executable": {"type": "path", "default": EXECUTABLE},
         },
         supports_check_mode=True,
