@@ -9,6 +9,7 @@ import socket
 from pathlib import Path
 
 from ppctl.errors import PpctlError
+from ppctl.layout import SETTINGS_NAME
 
 
 def overlap(one: str, other: str) -> bool:
@@ -53,9 +54,16 @@ def _other(port: int) -> int:
 
 
 def holder(port: int) -> str:
-    """Return program and pid of who listens at `port`, '' when that cannot be seen."""
+    """Return program and pid of who listens at `port`, '' when that cannot be seen.
+
+    The program of an index under ppctl is the index.
+    """
     with contextlib.suppress(OSError):
         if pid := holder_pid(port):
+            home = Path(f"/proc/{pid}/cwd").readlink()
+            command = Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
+            if f"{home}/" in command and (home / SETTINGS_NAME).is_file():
+                return f"the index at {home} (pid {pid})"
             return f"{Path(f'/proc/{pid}/comm').read_text().strip()} (pid {pid})"
     return ""
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,6 +30,16 @@ def test_a_taken_port_is_named_with_its_holder(free_port: int, address: str) -> 
         assert f"--port {free_port + 1}" in e.value.hint
         assert f"(pid {os.getpid()})" in ports.holder(free_port)
     assert ports.holder(free_port) == ""
+
+
+@pytest.mark.e2e
+def test_another_index_is_named(free_port: int, tmp_path: Path) -> None:
+    (tmp_path / "ppctl.yml").touch()
+    code = f"import socket; s = socket.create_server(('127.0.0.1', {free_port})); print(flush=True); input()"
+    argv = [sys.executable, "-c", code, str(tmp_path / "supervisord.conf")]
+    with subprocess.Popen(argv, cwd=tmp_path, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout and process.stdout.readline()
+        assert ports.holder(free_port) == f"the index at {tmp_path} (pid {process.pid})"
 
 
 def test_a_connection_that_lingers_is_no_obstacle(free_port: int) -> None:
