@@ -100,18 +100,25 @@ class _Buckets:
         return max(0.0, self._full(key) - self._clock() - room)
 
     def take(self, key: str) -> None:
-        self._table.put(self._named(key), max(self._full(key), self._clock()) + self._rate.seconds)
+        self._put(key, max(self._full(key), self._clock()) + self._rate.seconds)
 
     def give_back(self, key: str) -> None:
         full = self._full(key)
         if full:
-            self._table.put(self._named(key), full - self._rate.seconds)
+            self._put(key, full - self._rate.seconds)
 
     def forget(self, key: str) -> None:
-        self._table.put(self._named(key), 0.0)
+        self._put(key, 0.0)
 
     def _full(self, key: str) -> float:
-        return self._table.get(self._named(key))
+        return self._table.get(self._named(key), self._latest())
+
+    def _put(self, key: str, time: float) -> None:
+        self._table.put(self._named(key), time, self._latest())
+
+    def _latest(self) -> float:
+        # Of either rate, or one would take the other's entries for lost ones.
+        return self._clock() + max(rate.at_once * rate.seconds for rate in (BY_USER_AND_ADDRESS, BY_ADDRESS))
 
     def _named(self, key: str) -> str:
         return f"{self._rate.at_once}\0{key}"

@@ -1,7 +1,8 @@
 """A small table of times that all workers of an index share: a file of fixed size.
 
-What is in it may be lost at any time, and is no secret. It is read and written, not mapped: a file that
-somebody cuts short under a mapping kills the process.
+The times are of the machine's monotonic clock, which all processes have in common. What is in it may be lost
+at any time, and is no secret. It is read and written, not mapped: a file that somebody cuts short under a
+mapping kills the process.
 """
 
 from __future__ import annotations
@@ -20,8 +21,6 @@ _ENTRY = struct.Struct("<Qd")
 _WAYS = 8
 _SET = _WAYS * _ENTRY.size
 _SALT = 16
-_HEAD = 2 * _SALT
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Table:
@@ -34,7 +33,7 @@ class Table:
     def __init__(self, path: Path | None, slots: int) -> None:
         self._sets = max(1, slots // _WAYS)
         self._lock = threading.Lock()
-        self._file = _open(path, _HEAD + self._sets * _SET)
+        self._file = _open(path, _SALT + self._sets * _SET)
         self._salt = os.pread(self._file, _SALT, 0)
 
     @contextlib.contextmanager
@@ -48,16 +47,16 @@ class Table:
             finally:
                 fcntl.lockf(self._file, fcntl.LOCK_UN)
 
-    def get(self, key: str) -> float:
-        """Return the time of a key; 0.0 for none."""
+    def get(self, key: str, latest: float) -> float:
+        """Return the time of a key; 0.0 for none. What is after `latest` is from before the machine's start."""
         mark, _, entries = self._find(key)
-        return next((time for found, time in entries if found == mark), 0.0)
+        return next((_valid(time, latest) for found, time in entries if found == mark), 0.0)
 
-    def put(self, key: str, time: float) -> None:
+    def put(self, key: str, time: float, latest: float) -> None:
         """Set the time of a key; 0.0 forgets it."""
         mark, offset, entries = self._find(key)
         # Its own place, or the one with the earliest time: a free one, if there is any.
-        place = min(range(_WAYS), key=lambda n: (entries[n][0] != mark, entries[n][1]))
+        place = min(range(_WAYS), key=lambda n: (entries[n][0] != mark, _valid(entries[n][1], latest)))
         with contextlib.suppress(OSError):
             os.pwrite(self._file, _ENTRY.pack(mark, time), offset + place * _ENTRY.size)
 
@@ -67,7 +66,7 @@ class Table:
             key.encode("utf-8", "surrogatepass"), key=self._salt, digest_size=16
         ).digest()
         number, mark = struct.unpack("<QQ", digest)
-        offset = _HEAD + number % self._sets * _SET
+        offset = _SALT + number % self._sets * _SET
         content = b""
         with contextlib.suppress(OSError):
             content = os.pread(self._file, _SET, offset)
@@ -84,13 +83,12 @@ def _open(path: Path | None, size: int) -> int:
 
 
 def _prepared(file: int, size: int) -> int:
-    boot = _this_boot()
     try:
         fcntl.lockf(file, fcntl.LOCK_EX)
-        if os.fstat(file).st_size != size or os.pread(file, _SALT, _SALT) != boot:
+        if os.fstat(file).st_size != size:
             os.ftruncate(file, 0)
             os.posix_fallocate(file, 0, size)
-            os.pwrite(file, secrets.token_bytes(_SALT) + boot, 0)
+            os.pwrite(file, secrets.token_bytes(_SALT), 0)
         fcntl.lockf(file, fcntl.LOCK_UN)
     except BaseException:
         os.close(file)
@@ -98,9 +96,5 @@ def _prepared(file: int, size: int) -> int:
     return file
 
 
-def _this_boot() -> bytes:
-    """Return what tells this run of the machine from others: its monotonic clock begins anew with each."""
-    said = b""
-    with contextlib.suppress(OSError):
-        said = _BOOT.read_bytes()
-    return hashlib.blake2b(said, digest_size=_SALT).digest()
+def _valid(time: float, latest: float) -> float:
+    return time if 0.0 < time <= latest else 0.0
