@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pypiserver
 
 from ppctl import __version__
-from ppctl.server import stock, store
+from ppctl.server import stock, store, unix
 from ppctl.server.access import Access
 from ppctl.server.accounts import Accounts
 from ppctl.server.auth import Users
@@ -56,7 +56,8 @@ def create_application(config: ServerConfig, worker: WorkerInfo) -> Front:
         elsewhere=Upstream(config.upstream, config.upstream_url, config.private, known),
     )
     front = Front(routes, config, lambda: {**description, **describe_process()}, routes.at_once)
-    watcher = Watcher(catalogue, config.run / f"watch-{store.VERSION}.lock")
+    own = unix.of_worker(config.run, worker.number)
+    watcher = Watcher(catalogue, config.run / f"watch-{store.VERSION}.lock", own)
     front.on_start += [catalogue.open, lambda: known.begin(catalogue.projects()), watcher.start]
     front.on_stop.append(watcher.stop)
     front.controls[PACKAGES_PATH] = PackageControl(catalogue, owners, known)

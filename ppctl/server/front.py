@@ -141,7 +141,8 @@ class Front:
         try:
             status, found = answer(environ)
         except Exception as e:
-            return _plain(start_response, *_explain(e, environ))
+            status, message = _explain(e, environ)
+            found = {"error": message}
         return _answer(start_response, _STATUS[status], "application/json", json.dumps(found))
 
     def _report(self, environ: Environ) -> tuple[int, Any]:

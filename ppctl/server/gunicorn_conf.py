@@ -60,7 +60,7 @@ def _inherited() -> int:
 
 def _own_socket(run: Path, number: int) -> int:
     """Return a file descriptor of the worker's UNIX socket `worker-<number>.sock`, made anew."""
-    return unix.listen(run / f"worker-{number}.sock").detach()
+    return unix.listen(unix.of_worker(run, number)).detach()
 
 
 def _shared_memory(otherwise: Path) -> str:

@@ -48,7 +48,10 @@ class Table:
                 fcntl.lockf(self._file, fcntl.LOCK_UN)
 
     def get(self, key: str, latest: float) -> float:
-        """Return the time of a key; 0.0 for none. What is after `latest` is from before the machine's start."""
+        """Return the time of a key; 0.0 for none.
+
+        What is after `latest` is from before the machine was started, and is none.
+        """
         mark, _, entries = self._find(key)
         return next((_valid(time, latest) for found, time in entries if found == mark), 0.0)
 

@@ -40,3 +40,8 @@ def listen(path: Path) -> socket.socket:
     made.listen(64)
     temporary.rename(path)
     return made
+
+
+def of_worker(run: Path, number: int) -> Path:
+    """Return the socket on which a worker says who it is."""
+    return run / f"worker-{number}.sock"

@@ -1,17 +1,13 @@
 """Noticing what happens to the packages without the server: files copied in, replaced, deleted by hand.
 
-One worker of an index watches, the one that holds a lock; when it ends, another takes over. While it is
-stopped (SIGSTOP, a debugger), another one watches beside it: what two of them find out is the same.
-
-It has the kernel's notes (inotify), and beside them looks at the directories' times now and then and at
-everything every few minutes. Where there are no notes, or the kernel's limit is reached, it looks at the
-times all the time.
+One worker of an index watches (ppctl.server.election). It has the kernel's notes (inotify), and beside them
+looks at the directories' times now and then and at everything every few minutes. Where there are no notes, or
+the kernel's limit is reached, it looks at the times all the time.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import sqlite3
@@ -22,12 +18,12 @@ from pathlib import Path
 
 from ppctl.server import inotify, scan
 from ppctl.server.catalogue import Catalogue
+from ppctl.server.election import elected
 from ppctl.server.inotify import Event, Inotify
 from ppctl.server.reconcile import Reconciler
 
 log = logging.getLogger("ppctl.server.watch")
 
-ELECTION_SECONDS = 0.3
 GATHER_SECONDS = 0.1
 """How long notes are gathered: an upload by the server is in the catalogue before its notes are looked at."""
 
@@ -41,7 +37,6 @@ _PIECE_SECONDS = 0.02
 _PAUSE_SECONDS = 0.004
 _CHECKPOINT_SECONDS = 2.0
 _RESTART_SECONDS = 1.0
-_PID_LENGTH = 20
 
 # Changes that other machines make are not told by the kernel of this one.
 _NETWORK = ("nfs", "cifs", "smb", "fuse", "9p", "ceph", "gluster", "lustre", "afs", "virtiofs", "vboxsf")
@@ -49,11 +44,12 @@ _ENDS = inotify.DELETED_SELF | inotify.MOVED_SELF | inotify.UNMOUNTED
 
 
 class Watcher:
-    """The watching thread of a worker."""
+    """The watching thread of a worker, which answers on the socket `own`."""
 
-    def __init__(self, catalogue: Catalogue, lock: Path) -> None:
+    def __init__(self, catalogue: Catalogue, lock: Path, own: Path | None = None) -> None:
         self._catalogue = catalogue
         self._lock = lock
+        self._own = own
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
         self.is_watching = False
@@ -71,7 +67,7 @@ class Watcher:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                with self._elected() as is_chosen:
+                with elected(self._lock, self._own, self._stopping) as is_chosen:
                     if not self._stopping.is_set():
                         self.is_watching = True
                         Session(self._catalogue, self._stopping, is_chosen).run()
@@ -81,23 +77,6 @@ class Watcher:
                 log.exception("watching the packages failed, and begins anew")
             self.is_watching = False
             self._stopping.wait(_RESTART_SECONDS)
-
-    @contextlib.contextmanager
-    def _elected(self) -> Iterator[Callable[[], bool]]:
-        """Wait until this worker is to watch, or has to stop. Gives whether it still is to."""
-        descriptor = os.open(self._lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            has_lock = is_beside = False
-            while not self._stopping.is_set() and not (has_lock or is_beside):
-                has_lock = _take(descriptor)
-                is_beside = not has_lock and _is_stopped(_holder(descriptor))
-                if is_beside:
-                    log.warning("the worker that watches the packages is stopped: watching beside it")
-                elif not has_lock:
-                    self._stopping.wait(ELECTION_SECONDS)
-            yield lambda: has_lock or _is_stopped(_holder(descriptor))
-        finally:
-            os.close(descriptor)
 
 
 class Session:
@@ -286,31 +265,6 @@ class Session:
     def _at_leisure(self, work: Iterator[None]) -> None:
         for _ in work:
             self._stopping.wait(_PAUSE_SECONDS)
-
-
-def _take(lock: int) -> bool:
-    """Take the lock and leave our process id in its file. Returns whether it was free."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    with contextlib.suppress(OSError):  # the disk is full
-        os.pwrite(lock, f"{os.getpid():<{_PID_LENGTH}}".encode(), 0)
-    return True
-
-
-def _holder(lock: int) -> str:
-    with contextlib.suppress(OSError):
-        return os.pread(lock, _PID_LENGTH, 0).decode("ascii", "replace").strip()
-    return ""
-
-
-def _is_stopped(pid: str) -> bool:
-    """Return whether a process is stopped, or being traced (proc(5))."""
-    if pid.isdecimal():
-        with contextlib.suppress(OSError, IndexError):
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
-    return False
 
 
 def _settled_time(directory: Path) -> int | None:

@@ -39,15 +39,13 @@ from gunicorn.workers import gthread
 from ppctl.server import moment, quick
 from ppctl.server.access_log import AccessLog
 from ppctl.server.connection import ClientSocket, Places
+from ppctl.server.partings import Partings
 
 HEAD_SECONDS = 15.0
 """How long a client may take for the head of a request."""
 
 MOST_HEAD_BYTES = 1 << 16
 """What the head of a request may have at most."""
-
-CLOSE_SECONDS = 2.0
-"""How long a client may take to close a connection after the last answer on it."""
 
 MOST_WAITING = 200
 """So many requests may wait for their clients at once, besides those that are worked on."""
@@ -69,7 +67,6 @@ class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._most_connections = 0
         self._ready: deque[Any] = deque()
-        self._closing: deque[Any] = deque()
         self._next_notice = 0.0
         self._control: list[Any] = []
         self._control_pool = ThreadPoolExecutor(max_workers=1)
@@ -104,6 +101,7 @@ class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
         """Serve until told to stop, then finish what has been begun."""
         self._control = [s for s in self.sockets if s.FAMILY == socket.AF_UNIX]
         self.sockets = [s for s in self.sockets if s.FAMILY != socket.AF_UNIX]
+        self._partings = Partings(self.poller, self._unwatch_and_forget)
         for listener in self._control:
             self.poller.register(listener, selectors.EVENT_READ, self.accept)
         super().run()
@@ -181,7 +179,7 @@ class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
             self._begin_ready()
         try:
             if fs.cancelled() or not fs.result():
-                self._close_gently(conn)
+                self._partings.add(conn)
             elif early := conn.parser.unreader.take_buffered():
                 self._wait_for_head(conn, early)  # of its next request a part has been read already
             else:
@@ -269,7 +267,7 @@ class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
         if sent < len(data):
             conn.rest = data[sent:], keep
             return self.enqueue_req
-        return self._keep_alive if keep else self._close_gently
+        return self._keep_alive if keep else self._partings.add
 
     def _answer_in_thread(self, conn: Any) -> None:
         conn.parser.unreader.unread(conn.head)
@@ -279,7 +277,7 @@ class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
         self.log.warning("Invalid request from %s: its head is too long", conn.client)
         with contextlib.suppress(OSError):
             util.write_error(conn.sock, *_TOO_LARGE)
-        self._close_gently(conn)
+        self._partings.add(conn)
 
     def _make_room(self) -> bool:
         """Close the oldest connection that has sent no request, or is idle. Returns whether there was one."""
@@ -291,34 +289,10 @@ class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
                     return True
         return False
 
-    def _close_gently(self, conn: Any) -> None:
-        try:
-            conn.sock.shutdown(socket.SHUT_WR)
-        except OSError:
-            self._forget(conn)
-            return
-        conn.sock.setblocking(False)
-        conn.timeout = time.monotonic() + CLOSE_SECONDS
-        self._closing.append(conn)
-        self._watch(conn, self._on_closing_readable)
-
-    def _on_closing_readable(self, conn: Any, client: Any) -> None:
-        """Throw away what a client still sends; closing with unread bytes would reset the connection."""
-        try:
-            more = client.recv(1 << 16)
-        except BlockingIOError:
-            return
-        except OSError:
-            more = b""
-        if not more:
-            self._closing.remove(conn)
-            self._unwatch_and_forget(conn)
-
     def murder_pending(self) -> None:
         """Close the connections whose time is over; called in each round of the event loop."""
         super().murder_pending()
-        while self._closing and self._closing[0].timeout <= time.monotonic():
-            self._unwatch_and_forget(self._closing.popleft())
+        self._partings.end_late()
 
     def _cap_keepalive(self, deadline: float) -> None:
         """Leave the idle connections of a stopping worker their time (see the module's text)."""

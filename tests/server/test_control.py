@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -80,6 +82,22 @@ def test_yank_and_unyank(home: Home) -> None:
     }
     assert listed(home)[name] is None
     assert ppctl("packages", "unyank", "foo-bar", "1.1").out == "foo-bar 1.1 was not yanked\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
+def test_a_disk_that_is_read_only_is_told(home: Home) -> None:
+    packages = str(home.packages)
+    subprocess.run(["mount", "--bind", packages, packages], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", packages], check=True)
+        ran = ppctl("packages", "remove", "foo-bar", "1.0", "--yes")
+    finally:
+        subprocess.run(["umount", "--lazy", packages], check=True)
+    assert (ran.code, "The server's disk is read-only: nothing can be stored or removed" in ran.err) == (
+        1,
+        True,
+    )
+    assert len(listed(home)) == 2
 
 
 def test_status(home: Home) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import logging
 import socket
 import sqlite3
@@ -73,6 +74,20 @@ def test_an_unexpected_error_is_logged_with_its_traceback(caplog: pytest.LogCapt
     assert "GET /simple/x/ failed" in caplog.text
     assert "KeyError" in caplog.text
     assert "c2VjcmV0" not in caplog.text
+
+
+def test_a_control_that_fails_says_why_in_its_own_form() -> None:
+    def fail(_environ: dict[str, Any]) -> tuple[int, Any]:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    front = Front(lambda *_: [], CONFIG, dict)
+    front.controls["/_ppctl/packages"] = fail
+    said: list[Any] = []
+    with socket.socket(socket.AF_UNIX) as own:
+        environ = {"PATH_INFO": "/_ppctl/packages", "REQUEST_METHOD": "POST", "gunicorn.socket": own}
+        content = b"".join(front(environ, lambda *found: said.append(found)))
+    assert said[0][0] == "503 Service Unavailable"
+    assert json.loads(content)["error"].startswith("The server's disk is read-only")
 
 
 def test_the_control_page_is_for_the_own_socket_only() -> None:

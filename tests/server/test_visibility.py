@@ -272,23 +272,23 @@ def test_more_changes_than_the_kernel_keeps_notes_of(home: Home) -> None:
 def test_a_watcher_that_is_stopped_is_stood_in_for(home: Home) -> None:
     """By SIGSTOP, a debugger. When it goes on, one of them watches as before."""
     lock = home.path / "run" / f"watch-{store.VERSION}.lock"
-    watching = int(lock.read_text())
-    processes = {worker.describe()["process"]: worker for worker in home.workers}
-    (other,) = [worker for process, worker in processes.items() if process != watching]
-    os.kill(watching, signal.SIGSTOP)
+    (watching,) = [worker for worker in home.workers if str(worker.socket) == lock.read_text()]
+    (other,) = [worker for worker in home.workers if worker is not watching]
+    process = watching.describe()["process"]
+    os.kill(process, signal.SIGSTOP)
     try:
         for version in ("1.0", "1.1"):
             name, content = wheel("foo", version)
             (home.packages / name).write_bytes(content)
             assert within(5, lambda n=name, c=content: is_hashed(other, "foo", n, c))  # type: ignore[misc]
     finally:
-        os.kill(watching, signal.SIGCONT)
+        os.kill(process, signal.SIGCONT)
     name, content = wheel("foo", "1.2")
     (home.packages / name).write_bytes(content)
     assert all(within(5, lambda w=worker: is_hashed(w, "foo", name, content)) for worker in home.workers)  # type: ignore[misc]
-    assert int(lock.read_text()) == watching
-    assert "watching beside it" in other.log.read_text()
-    os.kill(watching, signal.SIGKILL)
+    assert lock.read_text() == str(watching.socket)
+    assert other.log.read_text().count("watching beside it") == 1
+    os.kill(process, signal.SIGKILL)
     (home.packages / name).unlink()
     assert within(5, lambda: set(files(other, "foo")) == {wheel("foo", v)[0] for v in ("1.0", "1.1")})
     assert "Traceback" not in "".join(worker.log.read_text() for worker in home.workers)
