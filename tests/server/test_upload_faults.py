@@ -148,6 +148,17 @@ def test_a_catalogue_that_cannot_be_written_when_a_file_is_replaced(tmp_path: Pa
     assert (index.packages / WHEEL).read_bytes() == CONTENT
 
 
+def test_a_packages_directory_that_is_away(tmp_path: Path) -> None:
+    """A disk that is not mounted just now."""
+    index = Index(tmp_path)
+    assert index.post(*signed_form()).status == 200
+    index.packages.rename(tmp_path / "away")
+    said = index.upload(*wheel("foo", "2.0"))
+    assert (said.status, said.text) == (503, "The server's disk does not work\n")
+    (tmp_path / "away").rename(index.packages)
+    assert index.upload(*wheel("foo", "2.0")).status == 200
+
+
 @contextmanager
 def small_disk(path: Path, size: str) -> Iterator[None]:
     """Mount a file system of this size in memory."""
