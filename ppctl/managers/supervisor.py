@@ -10,31 +10,28 @@ import contextlib
 import os
 import re
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ppctl.deployment import Deployment
-from ppctl.errors import CommandFailed, PpctlError
+from ppctl.errors import PpctlError
 from ppctl.host import Host
-from ppctl.managers import CACHE, Pending, Process, label, supervisor_machine
+from ppctl.managers import CACHE, Pending, Process, label
 from ppctl.managers.follow import follow_files
 from ppctl.managers.supervisor_rpc import (
     ALREADY_STARTED,
     BAD_NAME,
     NOT_RUNNING,
     SPAWN_ERROR,
-    Ending,
-    Rpc,
     Silent,
     ignoring,
     reread,
 )
-from ppctl.workers import Report, SocketProbe
+from ppctl.managers.supervisord import SHUTDOWN_TIMEOUT, Supervisord, wait
+from ppctl.workers import Report
 
-START_TIMEOUT = 15.0
 SYSTEM_START_TIMEOUT = 3.0
 STATES = {
     "RUNNING": "running",
@@ -47,8 +44,6 @@ STATES = {
     "UNKNOWN": "failed",
 }
 _WORKER = re.compile(r"worker-[0-9]+")
-SHUTDOWN_TIMEOUT = 3700.0
-"""Above the largest stop_timeout: supervisord ends after its last worker."""
 
 
 class Supervisor:
@@ -58,15 +53,9 @@ class Supervisor:
         self.deployment = deployment
         self.layout = deployment.layout
         self.host = host
+        self.supervisord = Supervisord(deployment, host)
         self.leaving = ""
         """A program of the group's name that is not ours, and is gone before we start (`ppctl take-over`)."""
-
-    @property
-    def socket(self) -> Path:
-        """The UNIX socket of the supervisord in charge."""
-        if not self.deployment.is_system:
-            return self.layout.supervisor_socket
-        return supervisor_machine.socket(self.host)
 
     @property
     def group(self) -> str:
@@ -78,13 +67,13 @@ class Supervisor:
     def pending(self, unit: str, reports: dict[int, Report], *, files_change: bool) -> Pending | None:  # noqa: ARG002
         if self.deployment.is_system:
             # Right after `systemctl start supervisor` it has yet to open its socket.
-            self._wait(
-                self._is_up,
-                f"{self.socket}: the machine's supervisord does not answer",
+            wait(
+                self.supervisord.is_up,
+                f"{self.supervisord.socket}: the machine's supervisord does not answer",
                 hint="start it: systemctl start supervisor",
                 timeout=SYSTEM_START_TIMEOUT,
             )
-        if not self._is_up():
+        if not self.supervisord.is_up():
             return Pending(
                 "start supervisord and the workers",
                 "connections are refused for about two seconds: the workers have outlived their supervisord"
@@ -92,7 +81,7 @@ class Supervisor:
                 else "",
                 restarts_workers=True,
             )
-        if not self.deployment.is_system and self._identifier_differs():
+        if not self.deployment.is_system and self.supervisord.is_outdated():
             return Pending(
                 "restart supervisord: its own configuration has changed",
                 "connections are refused for about two seconds: supervisord itself restarts",
@@ -115,20 +104,16 @@ class Supervisor:
         # supervisord opens it with the first process of the group and closes it after the last.
         return any(process.is_up or process.state == "stopping" for process in self.processes())
 
-    def _identifier_differs(self) -> bool:
-        wanted = (self.host.read(self.layout.supervisord_conf) or b"").decode("utf-8", "replace")
-        return f"identifier={self._rpc().getIdentification()}\n" not in wanted
-
     # -- taking over the configuration --------------------------------------------------------------
 
     def load(self, pending: Pending) -> None:  # noqa: ARG002 - supervisord itself tells what has changed
         if not self.deployment.is_system:
-            self._wait_for_its_end()
-            if self._is_up() and self._identifier_differs():
-                self._shutdown()
-            if not self._is_up():
-                self._start_supervisord()
-        rpc = self._rpc()
+            self.supervisord.wait_for_its_end()
+            if self.supervisord.is_up() and self.supervisord.is_outdated():
+                self._shut_down()
+            if not self.supervisord.is_up():
+                self.supervisord.start()
+        rpc = self.supervisord.rpc()
         added, changed, _ = reread(rpc)
         if self.group in changed:
             self._remove_group(rpc)
@@ -139,99 +124,34 @@ class Supervisor:
 
     def unload(self) -> None:
         if not self.deployment.is_system:
-            self._wait_for_its_end()
-        if not self._is_up():
-            self._end_orphans()
+            self.supervisord.wait_for_its_end()
+        if not self.supervisord.is_up():
+            self.supervisord.end_orphans()
             return
         if not self.deployment.is_system:
-            self._shutdown()
+            self._shut_down()
             return
         self.unload_cache()
-        self._remove_group(self._rpc())
+        self._remove_group(self.supervisord.rpc())
+
+    def _shut_down(self) -> None:
+        self._stop_workers()
+        self.supervisord.shut_down()
 
     def forget(self) -> None:
-        if self.deployment.is_system and self._is_up():
-            reread(self._rpc())
+        if self.deployment.is_system and self.supervisord.is_up():
+            reread(self.supervisord.rpc())
 
     def _remove_group(self, rpc: Any) -> None:
         self._stop_workers()
         with ignoring(BAD_NAME):
             rpc.removeProcessGroup(self.group)
 
-    # -- supervisord itself (embedded mode) ---------------------------------------------------------
-
-    def _start_supervisord(self) -> None:
-        self._end_orphans()
-        log = self.layout.logs / "supervisord.log"
-        try:
-            self.host.run(
-                [sys.executable, "-m", "supervisor.supervisord", "-c", str(self.layout.supervisord_conf)],
-                env={"PYTHONSAFEPATH": "1"},
-            )
-        except CommandFailed as e:
-            # One may be on its way already, started by a ppctl that was killed.
-            if not self._comes_up(seconds=2.0):
-                reason = e.output.strip().splitlines()[-1:] or ["it does not say why"]
-                raise PpctlError(f"supervisord does not start: {reason[0]}", f"{log} may tell more") from e
-        self._wait(self._is_up, f"supervisord does not answer; see {log}")
-
-    def _comes_up(self, seconds: float) -> bool:
-        deadline = time.monotonic() + seconds
-        while not self._is_up() and time.monotonic() < deadline:
-            time.sleep(0.03)
-        return self._is_up()
-
-    def _wait_for_its_end(self) -> None:
-        """Wait for a supervisord that was told to shut down: it ends after its last worker."""
-        while self._state() == "ending":
-            time.sleep(0.03)
-        pid = self._pid()
-        if pid and not self._comes_up(seconds=1.0):
-            self._wait(
-                lambda: not _is_alive(pid) or self._is_up(),
-                f"supervisord (pid {pid}) neither answers nor ends",
-            )
-
-    def _pid(self) -> int:
-        """Return the pid of the index's supervisord if it runs, else 0."""
-        with contextlib.suppress(PpctlError, OSError, ValueError):
-            pid = int(self.host.read(self.layout.run / "supervisord.pid") or b"")
-            if str(self.layout.supervisord_conf).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
-                return pid
-        return 0
-
-    def _shutdown(self) -> None:
-        rpc = self._rpc()
-        pid = int(rpc.getPID())
-        self._stop_workers()
-        rpc.shutdown()  # which stops the cache program, too
-        self._wait(
-            lambda: not _is_alive(pid), f"supervisord (pid {pid}) does not end", timeout=SHUTDOWN_TIMEOUT
-        )
-
-    def _end_orphans(self) -> None:
-        """End workers that have outlived their supervisord: they hold the port and nobody restarts them."""
-        probe = SocketProbe(timeout=1.0)
-        orphans = set()
-        for name in self.host.list(self.layout.run):
-            if name.startswith("worker-") and (report := probe.report(self.layout.run / name)):
-                # Both: the arbiter may be gone as well.
-                orphans |= {report.pid, report.process}
-        for pid in orphans:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
-        for pid in orphans:
-            self._wait(
-                lambda pid=pid: not _is_alive(pid),
-                f"a worker (pid {pid}) does not end",
-                timeout=SHUTDOWN_TIMEOUT,
-            )
-
     # -- workers --------------------------------------------------------------------------------------
 
     def processes(self) -> list[Process]:
         try:
-            found = self._rpc().getAllProcessInfo()
+            found = self.supervisord.rpc().getAllProcessInfo()
         except Silent:
             return []
         mine = [info for info in found if info["group"] == self.group != self.leaving]
@@ -249,26 +169,26 @@ class Supervisor:
         if any(process.number == number and process.state == "failed" for process in self.processes()):
             # While supervisord waits to try again (BACKOFF) it takes a start for done.
             with ignoring(NOT_RUNNING):
-                self._rpc().stopProcess(name, False)
+                self.supervisord.rpc().stopProcess(name, False)
         # A worker that has ended before supervisord answers is a worker that does not come up, like one
         # that ends a little later: whoever waits for it says so, with its log, and brings the old one back.
         with ignoring(ALREADY_STARTED, SPAWN_ERROR):
-            self._rpc().startProcess(name, False)
+            self.supervisord.rpc().startProcess(name, False)
 
     def stop(self, number: int) -> None:
         asked = time.time()
         with ignoring(NOT_RUNNING):
-            self._rpc().stopProcess(self._process_name(number), False)
+            self.supervisord.rpc().stopProcess(self._process_name(number), False)
         self._wait_until_stopped(asked)
 
     def start_all(self) -> None:
-        if not self._is_up():
+        if not self.supervisord.is_up():
             self.load(Pending("start supervisord"))
             return
         self._start_workers()
         if self.deployment.cache:
             with ignoring(ALREADY_STARTED, SPAWN_ERROR, BAD_NAME):
-                self._rpc().startProcess(self._cache_process, False)
+                self.supervisord.rpc().startProcess(self._cache_process, False)
 
     def _start_workers(self) -> None:
         for process in self.processes():
@@ -277,16 +197,16 @@ class Supervisor:
 
     def stop_all(self) -> None:
         self._stop_workers()
-        if self.deployment.cache and self._is_up():
+        if self.deployment.cache and self.supervisord.is_up():
             with ignoring(NOT_RUNNING, BAD_NAME):
-                self._rpc().stopProcess(self._cache_process, True)
+                self.supervisord.rpc().stopProcess(self._cache_process, True)
 
     def _stop_workers(self) -> None:
-        if not self._is_up():
+        if not self.supervisord.is_up():
             return
         asked = time.time()
         with ignoring(BAD_NAME):
-            self._rpc().stopProcessGroup(self.group, False)
+            self.supervisord.rpc().stopProcessGroup(self.group, False)
         self._wait_until_stopped(asked)
 
     def _wait_until_stopped(self, asked: float) -> None:
@@ -306,7 +226,7 @@ class Supervisor:
                 for process in stopping:
                     if process.since > asked - 2.0:
                         with ignoring(NOT_RUNNING):
-                            self._rpc().signalProcess(self._process_name(process.number), "TERM")
+                            self.supervisord.rpc().signalProcess(self._process_name(process.number), "TERM")
             if time.monotonic() > deadline:
                 raise PpctlError(f"worker {stopping[0].number} of index {self.group} does not end")
             time.sleep(0.03)
@@ -319,14 +239,14 @@ class Supervisor:
 
     def cache(self) -> Process | None:
         try:
-            found = self._rpc().getAllProcessInfo()
+            found = self.supervisord.rpc().getAllProcessInfo()
         except Silent:
             return None
         mine = [info for info in found if info["group"] == self.deployment.cache_name]
         return _described(CACHE, mine[0]) if mine else None
 
     def load_cache(self) -> None:
-        rpc, name = self._rpc(), self.deployment.cache_name
+        rpc, name = self.supervisord.rpc(), self.deployment.cache_name
         added, changed, _ = reread(rpc)
         self.unload_cache(forget=name in changed)
         if name in changed or name in added:
@@ -336,13 +256,13 @@ class Supervisor:
             rpc.startProcess(self._cache_process, False)
 
     def unload_cache(self, *, forget: bool = True) -> None:
-        if not self._is_up():
+        if not self.supervisord.is_up():
             return
         with ignoring(NOT_RUNNING, BAD_NAME):
-            self._rpc().stopProcess(self._cache_process, True)
+            self.supervisord.rpc().stopProcess(self._cache_process, True)
         if forget:
             with ignoring(BAD_NAME):
-                self._rpc().removeProcessGroup(self.deployment.cache_name)
+                self.supervisord.rpc().removeProcessGroup(self.deployment.cache_name)
 
     # -- logs ------------------------------------------------------------------------------------------
 
@@ -360,30 +280,6 @@ class Supervisor:
     def _process_name(self, number: int) -> str:
         return f"{self.group}:worker-{number}"
 
-    # -- XML-RPC -----------------------------------------------------------------------------------------
-
-    def _rpc(self) -> Any:
-        return Rpc(self.socket)
-
-    def _is_up(self) -> bool:
-        return self._state() in ("RUNNING", "RESTARTING")
-
-    def _state(self) -> str:
-        """Return the state that supervisord says it is in; `ending`: shutting down; '': it says nothing."""
-        try:
-            return str(self._rpc().getState()["statename"])
-        except Ending:
-            return "ending"
-        except Silent:
-            return ""
-
-    def _wait(self, condition: Any, message: str, *, hint: str = "", timeout: float = START_TIMEOUT) -> None:
-        deadline = time.monotonic() + timeout
-        while not condition():
-            if time.monotonic() > deadline:
-                raise PpctlError(message, hint)
-            time.sleep(0.03)
-
 
 def _process(info: dict[str, Any]) -> Process:
     return _described(int(str(info["name"]).rpartition("-")[2]), info)
@@ -399,12 +295,3 @@ def _wake(pid: int) -> None:
     if pid:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(pid, signal.SIGCONT)  # supervisord gives each of its processes a group
-
-
-def _is_alive(pid: int) -> bool:
-    """Whether `pid` runs; a zombie does not."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"

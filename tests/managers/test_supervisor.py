@@ -240,12 +240,12 @@ def test_up_while_supervisord_is_still_going_down(site: Site) -> None:
     site.manager.load(LOAD)
     assert eventually(lambda: all(site.manager.log(number, 1) == "started" for number in (1, 2)))
     old = int((site.layout.run / "supervisord.pid").read_text())
-    site.manager._rpc().shutdown()
+    site.manager.supervisord.rpc().shutdown()
     workers = [pid for pid in processes_of(site.layout.home) if pid != old and "run-pypi" in command(pid)]
     assert len(workers) == 2
     time.sleep(0.3)
     assert is_alive(old)
-    assert not site.manager._is_up()
+    assert not site.manager.supervisord.is_up()
     assert site.manager.processes() == []  # asked for by `ppctl status` and `ppctl stop` at this moment
 
     def let_go() -> None:
@@ -265,7 +265,7 @@ def test_up_while_supervisord_is_still_going_down(site: Site) -> None:
 
 def test_killed_between_removing_and_adding_the_group(site: Site) -> None:
     site.manager.load(LOAD)
-    rpc = site.manager._rpc()
+    rpc = site.manager.supervisord.rpc()
     site.manager.stop_all()
     pending = site.manager.pending(site.unit, {}, files_change=False)
     assert pending

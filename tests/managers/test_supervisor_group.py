@@ -22,7 +22,7 @@ def processes(*infos: dict[str, Any]) -> list[Any]:
     )
     manager = Supervisor(deployment, FakeHost())
     rpc = SimpleNamespace(getAllProcessInfo=lambda: list(infos))
-    with mock.patch.object(manager, "_rpc", lambda: rpc):
+    with mock.patch.object(manager.supervisord, "rpc", lambda: rpc):
         return manager.processes()
 
 

@@ -63,7 +63,7 @@ class Answering:
 @pytest.fixture
 def answer_with(manager: Supervisor) -> Iterator[Callable[[bytes], None]]:
     made: list[Answering] = []
-    yield lambda answer: made.append(Answering(manager.socket, answer))
+    yield lambda answer: made.append(Answering(manager.supervisord.socket, answer))
     for each in made:
         each.close()
 
@@ -87,7 +87,7 @@ def test_an_answer_that_is_none_is_no_bug(
 ) -> None:
     answer_with(answer)
     with pytest.raises(PpctlError, match=r"supervisord (does not answer|answers 500)"):
-        manager._rpc().getPID()
+        manager.supervisord.rpc().getPID()
 
 
 def test_faults(manager: Supervisor, answer_with: Callable[[bytes], None]) -> None:
@@ -146,11 +146,11 @@ def test_the_machines_socket() -> None:
     deployment = Deployment(
         "x", ManagerName.SUPERVISOR, settings.Mode.SYSTEM, Path("/srv/x"), "127.0.0.1", 3141, 2
     )
-    assert Supervisor(deployment, host).socket == Path("/var/run/supervisor.sock")
+    assert Supervisor(deployment, host).supervisord.socket == Path("/var/run/supervisor.sock")
     host.put("/etc/supervisord.conf", "[unix_http_server]\nfile=/run/s.sock ; here\n")
-    assert Supervisor(deployment, host).socket == Path("/run/s.sock")
+    assert Supervisor(deployment, host).supervisord.socket == Path("/run/s.sock")
     embedded = replace(deployment, mode=settings.Mode.EMBEDDED)
-    assert Supervisor(embedded, host).socket == Path("/srv/x/run/supervisor.sock")
+    assert Supervisor(embedded, host).supervisord.socket == Path("/srv/x/run/supervisor.sock")
 
 
 def test_the_templates_are_all_there() -> None:
@@ -169,7 +169,7 @@ def test_a_worker_that_has_ended_already_is_no_refusal(
             raise xmlrpc.client.Fault(code, name)
 
     monkeypatch.setattr(manager, "processes", list)
-    monkeypatch.setattr(manager, "_rpc", Refusing)
+    monkeypatch.setattr(manager.supervisord, "rpc", Refusing)
     with contextlib.nullcontext() if passed_over else pytest.raises(PpctlError, match="refuses"):
         manager.start(1)
 
@@ -179,8 +179,8 @@ def test_a_supervisord_that_stands_still_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(supervisor_rpc, "TIMEOUT", 0.05)
     with socket.socket(socket.AF_UNIX) as still:
-        still.bind(str(manager.socket))
+        still.bind(str(manager.supervisord.socket))
         still.listen(8)  # the kernel takes the connection, and nobody answers
         with pytest.raises(supervisor_rpc.Silent, match="supervisord does not answer: timed out"):
-            manager._rpc().getPID()
+            manager.supervisord.rpc().getPID()
         assert manager.processes() == []
