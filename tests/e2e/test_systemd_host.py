@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from ppctl.server import store
 from tests.e2e import sites
 from tests.e2e.conftest import BootPpctlHost
 from tests.e2e.sites import Site
 from tests.e2e.story import Story
 from tests.hosts import TestHost
+from tests.server.patience import within
 
 pytestmark = pytest.mark.hosts
 
@@ -150,6 +152,20 @@ class TestBoth:
             _, pid = site.processes(1)
             shown = host.run("nsenter", "--net", f"--target={pid}", "ip", "-oneline", "link", "show").stdout
             assert [line.split(":")[1].strip() for line in shown.splitlines()] == ["lo"]
+
+    def test_a_worker_that_watches_and_is_stopped_is_stood_in_for(
+        self, host: TestHost, both: list[Site]
+    ) -> None:
+        """In spite of the sandbox, in which no worker sees another one's process."""
+        for site in both:
+            lock = host.run("cat", f"{site.home}/run/watch-{store.VERSION}.lock").stdout
+            _, watching = site.processes(int(lock.removesuffix(".sock").rpartition("-")[2]))
+            host.run("kill", "-STOP", str(watching))
+            try:
+                host.run("touch", f"{site.home}/packages/by_hand-1.0.zip")
+                assert within(5, lambda site=site: site.get("/simple/by-hand/") == 200)  # type: ignore[misc]
+            finally:
+                host.run("kill", "-CONT", str(watching))
 
     def test_a_new_port_is_announced_before_it_is_taken(self, both: list[Site]) -> None:
         for site, port in zip(both, (3143, 3144), strict=True):
