@@ -55,19 +55,38 @@ def mirror(host: TestHost, wheelhouse: Path, tmp_path_factory: pytest.TempPathFa
         server.server_close()
 
 
+PYPI = {"name": "pypi", "settings": {"port": 3141, "manager": "systemd"}}
+
+
+def variables(mirror: str, *indexes: dict[str, object]) -> dict[str, object]:
+    return {
+        "ppctl_host_index_url": mirror,
+        "ppctl_host_requirement": f"ppctl=={__version__}",
+        "ppctl_indexes": list(indexes),
+    }
+
+
 def test_ppctl_and_the_server_come_from_our_own_mirror(host: TestHost, mirror: str, tmp_path: Path) -> None:
     address = mirror.split("/")[2].partition(":")[0]
     host.put(f"[global]\ntrusted-host = {address}\n".encode(), "/etc/pip.conf")
-    variables = {
-        "ppctl_host_index_url": mirror,
-        "ppctl_host_requirement": f"ppctl=={__version__}",
-        "ppctl_indexes": [{"name": "pypi", "settings": {"port": 3141, "manager": "systemd"}}],
-    }
-    path = inventory(tmp_path / "hosts.yml", [host], variables)
+    path = inventory(tmp_path / "hosts.yml", [host], variables(mirror, PYPI))
     first = play(SITE, path)
     assert first.code == 0, first.out[-3000:]
     assert '"healthy"' in host.run("ppctl", "status", "--json").stdout
     for name in ("ppctl", "pypiserver", "gunicorn"):
         assert f"/simple/{name}/" in Mirror.asked
     assert f"index_url: {mirror}" in host.read("/srv/pypi/ppctl.yml").replace('"', "")
+    assert play(SITE, path).changed() == {host.name: 0}
+
+
+def test_an_index_takes_the_place_of_one_that_leaves(host: TestHost, mirror: str, tmp_path: Path) -> None:
+    """Its port is taken as long as the other one is there: check mode knows better."""
+    indexes = ({**PYPI, "name": "next"}, {"name": "pypi", "state": "absent"})
+    path = inventory(tmp_path / "hosts.yml", [host], variables(mirror, *indexes))
+    told = play(SITE, path, "--check", "--diff")
+    assert told.code == 0 and told.changed() == {host.name: 1}, told.out[-3000:]
+    assert "after the removal of another index" in told.out and "destroy /srv/pypi" in told.out
+    done = play(SITE, path)
+    assert done.code == 0 and done.changed() == {host.name: 1}, done.out[-3000:]
+    assert host.run("ppctl", "status", "--home", "/srv/next").returncode == 0
     assert play(SITE, path).changed() == {host.name: 0}
