@@ -120,9 +120,19 @@ def text(results: Results, counts: Sequence[int]) -> str:
     return (
         f"## Targets\n\n{judged}\n"
         "![pages, files, uploads and memory by number of files](server.svg)\n\n"
-        f"## How it was measured\n{TEXT}\n"
-        f"From starting a worker to its first page:\n\n{table}\n## All figures\n"
+        f"## How it was measured\n{TEXT}{_of_the_machine(results, counts)}\n"
+        "From starting a worker to its first page; and a page that is asked for for the first time:\n\n"
+        f"{table}\n## All figures\n"
     )
+
+
+def _of_the_machine(results: Results, counts: Sequence[int]) -> str:
+    """Return how much of what many files cost is not the server's: nginx's finished pages cost it, too."""
+    few, many = (results.get("nginx", count, "pages") for count in (counts[0], counts[-1]))
+    if not few or not many or counts[-1] == counts[0]:
+        return ""
+    part, most = shown(many / few), f"{counts[-1]:,}"
+    return f"\nWith {most} files nginx itself serves {part} of the pages it does with {counts[0]:,}.\n"
 
 
 def rows(results: Results, counts: Sequence[int]) -> list[list[str]]:

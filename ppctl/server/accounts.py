@@ -13,6 +13,7 @@ from ppctl.server import permissions
 from ppctl.server.answers import MustWait
 from ppctl.server.auth import NOWHERE, Origin, Users
 from ppctl.server.followed import Followed
+from ppctl.server.moment import Once
 from ppctl.server.permissions import TOKEN_USER, Identity, Permissions, Rights, Token
 
 log = logging.getLogger("ppctl.server.accounts")
@@ -42,6 +43,7 @@ class Accounts:
         self._clock = clock
         self._noted: dict[str, float] = {}
         self._complained = False
+        self._basis = Once(lambda: (users.basis(), self._permissions(wait=False)))
 
     def identify(
         self, user: str, password: str, origin: Origin = NOWHERE, *, wait: bool = True
@@ -66,7 +68,7 @@ class Accounts:
 
         Raises MustWait.
         """
-        return self._users.basis(), self._permissions(wait=False)
+        return self._basis.get()
 
     def _by_token(self, secret: str, *, wait: bool) -> Identity | None:
         found = self._permissions(wait=wait)

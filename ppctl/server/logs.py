@@ -38,4 +38,6 @@ def user_of(environ: Mapping[str, Any]) -> str | None:
 
 def printable(text: str) -> str:
     """Return a text with all that is not printable escaped."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -77,14 +77,16 @@ class Allowed:
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._secret = secrets.token_bytes(32)
+        self._keyed = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=16)
         self._clock = clock
         self._basis: Sequence[object] = ()
         self._known: dict[bytes, tuple[float, Identity]] = {}
 
     def get(self, header: str, action: str, basis: Sequence[object]) -> Identity | None:
         """Return who is allowed to do it. `basis`: the objects that decide; with other ones nobody is."""
-        is_same = len(basis) == len(self._basis) and all(map(operator.is_, basis, self._basis))
+        is_same = basis is self._basis or (
+            len(basis) == len(self._basis) and all(map(operator.is_, basis, self._basis))
+        )
         if not is_same or len(self._known) > _MOST_ALLOWED:
             self._basis = basis
             self._known.clear()
@@ -97,5 +99,6 @@ class Allowed:
         self._known[self._key(header, action)] = self._clock() + _ALLOWED_SECONDS, identity
 
     def _key(self, header: str, action: str) -> bytes:
-        said = f"{action} {header}".encode("utf-8", "surrogatepass")
-        return hashlib.blake2b(said, key=self._secret, digest_size=16).digest()
+        keyed = self._keyed.copy()
+        keyed.update(f"{action} {header}".encode("utf-8", "surrogatepass"))
+        return keyed.digest()
