@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ppctl.errors import PpctlError
+from ppctl.server import kept
 
 
 @contextlib.contextmanager
@@ -34,7 +35,7 @@ def replacing(path: Path, mode: int, owner: str | None, group: str | None) -> It
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    kept.sync_directory(path.parent)
 
 
 def temporary(path: Path) -> Path:
@@ -76,12 +77,3 @@ def chown(path: Path | int, owner: str | None, group: str | None) -> None:
     if uid in (-1, found.st_uid) and gid in (-1, found.st_gid):
         return
     os.chown(path, uid, gid)
-
-
-def sync_directory(path: Path) -> None:
-    """Make a rename last a power loss (fsync(2): that takes the directory, too). Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

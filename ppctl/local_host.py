@@ -20,6 +20,7 @@ from pathlib import Path
 from ppctl import local_files
 from ppctl.errors import CommandFailed, PpctlError
 from ppctl.host import TEMPORARY, Completed, FileInfo, FileSystem, Kind, WaitAnnouncer, hint, reason, telling
+from ppctl.server import kept
 
 COPY_BYTES = 1 << 20
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
@@ -154,7 +155,7 @@ class LocalHost:
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
-            local_files.sync_directory(path.parent)
+            kept.sync_directory(path.parent)
 
     def remove(self, path: Path) -> None:
         with telling("remove", path):

@@ -90,7 +90,7 @@ class Draft:
             else:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
         try:
-            _sync_directory(packages)
+            kept.sync_directory(packages)
         except OSError:
             self.take_back(name, lock)  # whoever is told that it failed will try again
             raise
@@ -274,12 +274,3 @@ def _place(draft: Path, final: Path) -> None:
         if os.path.lexists(final):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), final.name) from e
         os.rename(draft, final)
-
-
-def _sync_directory(path: Path) -> None:
-    """Make a new name last (power loss; fsync(2))."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,10 +20,7 @@ class AccessLogger(Logger):  # type: ignore[misc]
     def atoms(self, resp: Any, req: Any, environ: Any, request_time: Any) -> dict[str, Any]:
         """Return what a line can be made of."""
         found: dict[str, Any] = super().atoms(resp, req, environ, request_time)
-        return {
-            name: value if not isinstance(value, str) or value.isprintable() else printable(value)
-            for name, value in found.items()
-        }
+        return {name: printable(value) if isinstance(value, str) else value for name, value in found.items()}
 
     def _get_user(self, environ: Any) -> str | None:
         """Return who has logged in. Other names are often passwords that were typed into the wrong field."""

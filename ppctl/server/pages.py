@@ -101,7 +101,7 @@ class Page:
 
 
 class Pages:
-    """The pages of one worker, those rendered first in memory, the others in a file in the directory `run`.
+    """The pages of one worker, those rendered last in memory, the others in a file in the directory `run`.
 
     `base` is the path under which the index is mounted. For many threads.
     """
