@@ -94,19 +94,24 @@ class Catalogue:
             return self._reading(lambda used: _version(used, used.reader))
         return self._at_once(lambda used: _version(used, used.quick))
 
-    def change_of(self, project: str) -> int | None:
-        """Return the number of a project's last change; None when it has no files."""
-        found = self._one("SELECT change FROM projects WHERE name = ?", project)
-        return found[0] if found else None
+    def has(self, project: str) -> bool:
+        """Return whether a project has files."""
+        return self._one("SELECT 1 FROM projects WHERE name = ?", project) is not None
 
-    def change_of_names(self) -> int:
-        """Return the number of the last change of the projects' names."""
-        found: int = self._all("SELECT names FROM changes")[0][0]
+    def last_changes(self) -> tuple[int, int]:
+        """Return the number of the last change, and of the last one that was to the projects' names."""
+        found: tuple[int, int] = self._one("SELECT last, names FROM changes")
         return found
+
+    def changed_since(self, number: int) -> list[str]:
+        """Return the projects that have changed since the change of this number, but not those that went."""
+        return [name for (name,) in self._all("SELECT name FROM projects WHERE change > ?", number)]
 
     def projects(self) -> list[str]:
         """Return the names of all projects, sorted."""
-        return [name for (name,) in self._all("SELECT name FROM projects ORDER BY name")]
+        # In one row: for each row, threads would wait for the interpreter's lock. No name has a slash.
+        (found,) = self._one("SELECT group_concat(name, '/') FROM projects")
+        return sorted(found.split("/")) if found else []
 
     def files(self, project: str) -> list[File]:
         """Return the files of a project by version and path, as pypiserver sorts them."""

@@ -132,7 +132,7 @@ class PackageControl:
             return []  # `ppctl doctor` tells of it
 
     def _forget(self, project: str) -> dict[str, Any]:
-        if self._catalogue.change_of(project) is not None:
+        if self._catalogue.has(project):
             raise Refused(409, f"{project} is here: what is here never comes from elsewhere")
         try:
             changed = self._known.forget(project)
@@ -143,7 +143,7 @@ class PackageControl:
 
     def _project(self, asked: dict[str, str]) -> str:
         name = normalize(asked.get("project", ""))
-        if self._catalogue.change_of(name) is None:
+        if not self._catalogue.has(name):
             raise Refused(404, f"there is no project {name}")
         return name
 

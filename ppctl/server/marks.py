@@ -35,7 +35,7 @@ class Marks:
     yanked: Mapping[str, str] = field(default_factory=dict)
 
 
-_NONE = Marks()
+NO_MARKS = Marks()
 
 
 class MarksFile:
@@ -64,7 +64,7 @@ class MarksFile:
 
     def of(self, project: str) -> Marks:
         """Return what the file said about a project when `version` was last asked for."""
-        return self._marks.get(project, _NONE)
+        return self._marks.get(project, NO_MARKS)
 
     def _read(self) -> None:
         try:
@@ -98,7 +98,7 @@ def parse(content: bytes) -> dict[str, Marks]:
 
 def serialise(marks: Mapping[str, Marks]) -> bytes:
     """Return the content of a file with these marks; `parse` of it is `marks` again."""
-    said = {name: _data(found) for name, found in sorted(marks.items()) if found != _NONE}
+    said = {name: _data(found) for name, found in sorted(marks.items()) if found != NO_MARKS}
     return (json.dumps({"version": 1, "projects": said}, indent=2) + "\n").encode()
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import gzip
 import hashlib
 import logging
 import threading
 import zlib
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from ppctl.server import simple
 from ppctl.server.answers import Answer, Header, MustWait, is_unchanged
-from ppctl.server.catalogue import Catalogue
-from ppctl.server.marks import MarksFile
+from ppctl.server.catalogue import Catalogue, Version
+from ppctl.server.marks import NO_MARKS, Marks, MarksFile
 from ppctl.server.moment import Once
 from ppctl.server.negotiate import Format
 from ppctl.server.spool import Spool
@@ -31,39 +29,37 @@ MAX_SPOOL = 256 << 20
 
 # The index page of many projects is large and changes often.
 _FAST_GZIP_FROM = 1 << 18
-_OVERHEAD = 700
+_OVERHEAD = 500
 _GZIP = 31  # zlib's name for the format
 
 Key = tuple[str, bool]
+_Seen = tuple[Version, int]
 INDEX = ""
 """Stands for the page of all projects where a project's name is asked for."""
 
 
 class Page:
-    """A rendered page. `change` is what it was made of, `seen` when it was last found to be current.
+    """A rendered page, made with `marks`. `used`: somebody has asked for it lately."""
 
-    `seen_at_once`: the same as the event loop counts.
-    """
+    __slots__ = ("_content", "_digest", "_gzipped", "_packed", "_place", "_spool", "_whole", "marks", "used")
 
-    __slots__ = ("_content", "_digest", "_gzipped", "_lengths", "_spooled", "change", "seen", "seen_at_once")
-
-    def __init__(self, content: bytes, change: object, seen: object) -> None:
-        self.change = change
-        self.seen = seen
-        self.seen_at_once: object = None
+    def __init__(self, content: bytes, marks: Marks) -> None:
+        self.marks = marks
+        self.used = True
         # Most clients want it compressed.
         gzipped = gzip.compress(content, 1 if len(content) >= _FAST_GZIP_FROM else 6, mtime=0)
         self._content: bytes | None = content
         self._gzipped: bytes | None = gzipped
-        self._lengths = len(content), len(gzipped)
-        self._spooled: tuple[Spool, int] | None = None
+        self._whole, self._packed = len(content), len(gzipped)
+        self._spool: Spool | None = None
+        self._place = 0
         self._digest = hashlib.sha256(content).hexdigest()[:32]
 
     @classmethod
     def unpacked_later(cls, gzipped: bytes) -> Page:
         """Return a page that was rendered and compressed by somebody else."""
         page = cls.__new__(cls)
-        page.change = page.seen = page.seen_at_once = page._content = page._spooled = None
+        page._content = page._spool = None
         page._gzipped = gzipped
         page._digest = hashlib.sha256(gzipped).hexdigest()[:32]
         return page
@@ -71,29 +67,28 @@ class Page:
     @property
     def size(self) -> int:
         """Return about how much memory it takes."""
-        return _OVERHEAD + (0 if self._spooled else sum(self._lengths))
+        return _OVERHEAD + (0 if self._spool else self._whole + self._packed)
 
     def body(self, *, zipped: bool, wait: bool = True) -> bytes:
         """Return the page, perhaps compressed. Raises MustWait when it would have to wait for the disk."""
         kept = self._gzipped if zipped else self._content
         if kept is not None:
             return kept
-        if self._spooled is None:
+        if self._spool is None:
             return zlib.decompress(self._gzipped or b"", _GZIP)
-        spool, place = self._spooled
-        whole, packed = self._lengths
         if zipped:
-            return spool.read(place + whole, packed, wait=wait)
-        return spool.read(place, whole, wait=wait)
+            return self._spool.read(self._place + self._whole, self._packed, wait=wait)
+        return self._spool.read(self._place, self._whole, wait=wait)
 
     def move(self, spool: Spool) -> int:
         """Keep it in the spool instead of in memory; returns the bytes saved. Raises OSError."""
         if self._content is None or self._gzipped is None:
             return 0
-        self._spooled = spool, spool.add(self._content + self._gzipped)
+        self._place = spool.add(self._content + self._gzipped)
         # In this order: other threads look in memory first.
+        self._spool = spool
         self._content = self._gzipped = None
-        return sum(self._lengths)
+        return self._whole + self._packed
 
     def etag(self, form: Format, *, zipped: bool) -> str:
         """Return what tells this representation from all others (RFC 9110, section 8.8.3)."""
@@ -103,7 +98,9 @@ class Page:
 class Pages:
     """The pages of one worker, those rendered last in memory, the others in a file in the directory `run`.
 
-    `base` is the path under which the index is mounted. For many threads.
+    What is kept is current as of one version of the catalogue and of the marks. A new version costs one look
+    at what has changed, in the first request that finds it. `base` is the path under which the index is
+    mounted. For many threads.
     """
 
     def __init__(
@@ -126,10 +123,15 @@ class Pages:
         self._spool: Spool | None = None
         self._complained = False
         self._lock = threading.Lock()
-        self._pages: OrderedDict[Key, Page] = OrderedDict()
-        self._whole: OrderedDict[Key, Page] = OrderedDict()
+        self._pages: dict[Key, Page] = {}
+        self._whole: dict[Key, Page] = {}
+        self._seen: _Seen | None = None
+        self._number = self._names_number = 0
+        # The same version has another number for the event loop: what it has found last, and what was the
+        # last that it had found before the pages became current.
         self._round = Once(lambda: (catalogue.version(wait=False), marks.version()))
-        self._at_once: object = None
+        self._found_at_once: _Seen | None = None
+        self._seen_at_once: _Seen | None = None
         self.rendered = 0
 
     def get(self, project: str, *, is_json: bool, wait: bool = True) -> Page | None:
@@ -140,69 +142,83 @@ class Pages:
         key = (project, is_json)
         if not wait:
             return self._get_at_once(key)
-        # Asked before anything else: whatever is found now is at least as new.
-        at_once = self._at_once
-        seen = (self._catalogue.version(), self._marks.version())
+        self._catch_up()
         page = self._pages.get(key)
-        if page is None or page.seen != seen:
+        if page is None:
             with self._lock:
-                page = self._refresh(key, seen)
+                page = self._pages.get(key) or self._make(key)
         if page is not None:
-            page.seen_at_once = at_once
-            self._used(key)
+            page.used = True
         return page
 
     def _get_at_once(self, key: Key) -> Page:
-        self._at_once = seen = self._round.get()
-        page = self._pages.get(key)
-        if page is None or page.seen_at_once != seen:
+        self._found_at_once = seen = self._round.get()
+        page = self._pages.get(key) if seen == self._seen_at_once else None
+        if page is None:
             raise MustWait
-        self._used(key)
+        page.used = True
         return page
-
-    def _used(self, key: Key) -> None:
-        with contextlib.suppress(KeyError):  # dropped by another thread just now
-            self._pages.move_to_end(key)
 
     def render(self, project: str, *, is_json: bool, base: str) -> Page | None:
         """Return a page for an index that is mounted elsewhere, which is not kept."""
-        if self._change(project) is None:
+        if project and not self._catalogue.has(project):
             return None
-        return Page(self._content(project, is_json=is_json, base=base), None, None)
+        return self._page(project, is_json=is_json, base=base)
 
-    def _refresh(self, key: Key, seen: tuple[Any, int]) -> Page | None:
+    def _catch_up(self) -> None:
+        """Drop what is no longer current."""
+        if self._look() == self._seen and self._found_at_once == self._seen_at_once:
+            return
+        with self._lock:
+            # Asked before anything else: whatever is found then is at least as new.
+            at_once = self._found_at_once
+            seen = self._look()
+            if seen != self._seen:
+                self._drop_changed(seen)
+            self._seen, self._seen_at_once = seen, at_once
+
+    def _look(self) -> _Seen:
+        return self._catalogue.version(), self._marks.version()
+
+    def _drop_changed(self, seen: _Seen) -> None:
+        last, last_of_names = self._catalogue.last_changes()
+        was = self._seen
+        if was is None or was[0][0] != seen[0][0]:  # a new catalogue counts from the beginning
+            self._drop(list(self._pages))
+        elif was[0] != seen[0]:
+            changed = set(self._catalogue.changed_since(self._number))
+            if last_of_names != self._names_number:
+                changed |= {INDEX, *(project for project, _ in self._pages)}.difference(
+                    self._catalogue.projects()
+                )
+            self._drop([(project, is_json) for project in changed for is_json in (False, True)])
+        if was is not None and was[1] != seen[1]:
+            of = self._marks.of
+            self._drop([key for key, page in self._pages.items() if page.marks != of(key[0])])
+        self._number, self._names_number = last, last_of_names
+
+    def _make(self, key: Key) -> Page | None:
         project, is_json = key
-        number = self._change(project)
-        page = self._pages.get(key)
-        if number is None:
-            self._drop(key)
+        if project and not self._catalogue.has(project):
             return None
-        # A new catalogue counts from the beginning, so its identity is a part of the number.
-        change = (seen[0][0], number, seen[1])
-        if page is None or page.change != change:
-            self._drop(key)
-            page = Page(self._content(project, is_json=is_json, base=self._base), change, seen)
-            self._keep(key, page)
-            self.rendered += 1
-        page.seen = seen
+        page = self._page(project, is_json=is_json, base=self._base)
+        self._keep(key, page)
+        self.rendered += 1
         return page
 
-    def _change(self, project: str) -> int | None:
-        return self._catalogue.change_of(project) if project else self._catalogue.change_of_names()
-
-    def _content(self, project: str, *, is_json: bool, base: str) -> bytes:
+    def _page(self, project: str, *, is_json: bool, base: str) -> Page:
         if project == INDEX:
             names = self._catalogue.projects()
-            return simple.index_json(names) if is_json else simple.index_html(names)
+            return Page(simple.index_json(names) if is_json else simple.index_html(names), NO_MARKS)
         render: Callable[..., bytes] = simple.project_json if is_json else simple.project_html
-        return render(
-            project, self._catalogue.files(project), self._marks.of(project), base, self._public_url
-        )
+        marks = self._marks.of(project)
+        return Page(render(project, self._catalogue.files(project), marks, base, self._public_url), marks)
 
-    def _drop(self, key: Key) -> None:
-        page = self._pages.pop(key, None)
-        self._whole.pop(key, None)
-        self._bytes -= page.size if page else 0
+    def _drop(self, keys: Iterable[Key]) -> None:
+        for key in keys:
+            page = self._pages.pop(key, None)
+            self._whole.pop(key, None)
+            self._bytes -= page.size if page else 0
 
     def _keep(self, key: Key, page: Page) -> None:
         if self._spool and self._spool.size > MAX_SPOOL:
@@ -213,11 +229,18 @@ class Pages:
         self._pages[key] = self._whole[key] = page
         self._bytes += page.size
         while self._bytes > self._max_bytes and self._whole:
-            _, oldest = self._whole.popitem(last=False)
-            self._bytes -= self._spooled(oldest)
+            oldest = next(iter(self._whole))
+            self._bytes -= self._spooled(self._whole.pop(oldest))
         while self._bytes > self._max_bytes and self._pages:
-            _, oldest = self._pages.popitem(last=False)
-            self._bytes -= oldest.size
+            self._let_one_go()
+
+    def _let_one_go(self) -> None:
+        """Drop the page that was kept first, of those that nobody has asked for lately."""
+        while (page := self._pages[key := next(iter(self._pages))]).used:
+            page.used = False
+            # To the end; the event loop may just miss it, and then asks again in a thread.
+            self._pages[key] = self._pages.pop(key)
+        self._drop([key])
 
     def _spooled(self, page: Page) -> int:
         """Move a page to the disk; returns how much memory that saves, 0 when there is no room."""

@@ -133,7 +133,7 @@ class Routes:
         key, _, name = rest.partition("/")
         # Also here, since nobody is kept from making up a link: what was uploaded meanwhile is ours.
         verdict = self._upstream.judge(project)
-        if verdict is not Verdict.ASK or self._catalogue.change_of(project) is not None:
+        if verdict is not Verdict.ASK or self._catalogue.has(project):
             return upstream.unknown(project, verdict)
         return self._through.file(environ, project, key, name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import json
@@ -18,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from ppctl.server import answers, marks, names, negotiate, scan, simple
+from ppctl.server import answers, marks, moment, names, negotiate, scan, simple
 from ppctl.server import pages as rendered
 from ppctl.server.catalogue import Catalogue, File
 from ppctl.server.changes import Entry
@@ -261,9 +262,72 @@ def test_a_page_is_rendered_once_per_change(catalogue: Catalogue) -> None:
     assert b"11" * 32 in page.body(zipped=False)
 
 
+def at_hand(pages: Pages, *projects: str) -> list[str]:
+    """Return those whose pages the event loop has at hand, in its next round."""
+    moment.begin()
+    found = []
+    for project in projects:
+        with contextlib.suppress(answers.MustWait):
+            pages.get(project, is_json=True, wait=False)
+            found.append(project)
+    return found
+
+
+def test_a_change_concerns_the_pages_it_changes_only(catalogue: Catalogue) -> None:
+    pages = new_pages(catalogue)
+    other = Catalogue(catalogue.path.parent, catalogue.packages)
+    catalogue.put([entry(f"{name}-1.0.zip") for name in ("foo", "bar", "baz")])
+    all_of_them = ("foo", "bar", "baz", INDEX)
+
+    def ask(*projects: str) -> None:
+        for project in projects:
+            pages.get(project, is_json=True)
+
+    ask(*all_of_them)
+    assert at_hand(pages, *all_of_them) == []  # the event loop has not seen this version before
+    ask("foo")
+    assert at_hand(pages, *all_of_them) == list(all_of_them)
+    other.put([entry("foo-2.0.zip")])
+    assert at_hand(pages, *all_of_them) == []
+    ask("bar")  # whichever request finds the change
+    assert at_hand(pages, *all_of_them) == ["bar", "baz", INDEX]
+    ask("foo")
+    assert at_hand(pages, *all_of_them) == list(all_of_them)
+    other.put([entry("new-1.0.zip")], ["bar-1.0.zip"])
+    assert at_hand(pages, *all_of_them) == []
+    ask("baz")
+    assert at_hand(pages, *all_of_them) == ["foo", "baz"]
+    ask(INDEX)
+    assert pages.rendered == 6
+    (catalogue.packages / marks.FILE_NAME).write_bytes(marks.serialise({"foo": Marks("archived")}))
+    assert at_hand(pages, "foo", "baz", INDEX) == []
+    ask("baz")
+    assert at_hand(pages, "foo", "baz", INDEX) == ["baz", INDEX]
+    # A new catalogue counts from the beginning.
+    catalogue.path.unlink()
+    other.rebuild()
+    other.put([entry("baz-2.0.zip")])
+    page = pages.get("baz", is_json=True)
+    assert page
+    assert b"baz-2.0.zip" in page.body(zipped=False)
+    assert pages.get("foo", is_json=True) is None
+    assert at_hand(pages, "baz", "foo") == []
+
+
+def test_what_is_asked_for_stays(catalogue: Catalogue) -> None:
+    catalogue.put([entry(f"p{number}-1.0.zip") for number in range(200)])
+    pages = new_pages(catalogue, max_bytes=30_000)
+    for number in range(200):
+        pages.get(f"p{number}", is_json=True)
+        pages.get("p0", is_json=True)
+    assert pages.rendered <= 201
+    assert ("p0", True) in pages._pages
+    assert len(pages._pages) == 60
+
+
 def test_the_memory_of_pages_is_bounded(catalogue: Catalogue) -> None:
     catalogue.put([entry(f"p{number}-1.0.zip") for number in range(200)])
-    for limit, kept in ((30_000, 42), (170_000, 200), (600_000, 200)):
+    for limit, kept in ((30_000, 60), (170_000, 200), (600_000, 200)):
         pages = new_pages(catalogue, max_bytes=limit)
         for number in [*range(200), *range(200)]:
             page = pages.get(f"p{number}", is_json=False)
@@ -290,7 +354,7 @@ def test_the_event_loop_does_not_wait_for_the_disk(
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
     catalogue.put([entry("foo-1.0.zip"), entry("bar-1.0.zip")])
-    pages = new_pages(catalogue, max_bytes=2600)
+    pages = new_pages(catalogue, max_bytes=2200)
     page = pages.get("foo", is_json=False)
     assert page
     assert pages.get("bar", is_json=False)
@@ -354,13 +418,14 @@ def test_many_threads_read_while_others_write(catalogue: Catalogue) -> None:
         except BaseException as e:
             failures.append(e)
 
-    threads = [threading.Thread(target=read) for _ in range(4)]
+    threads = [threading.Thread(target=read, daemon=True) for _ in range(4)]
     for thread in threads:
         thread.start()
     for number in range(100):
         Catalogue(catalogue.path.parent, catalogue.packages).put([entry(f"foo-1.{number}.zip")])
     for thread in threads:
-        thread.join(30)
+        thread.join(10)
+        assert not thread.is_alive()
     assert failures == []
 
 
