@@ -30,6 +30,11 @@ FIGURES = {
     "pip": "pip s",
     "memory": "PSS MB",
 }
+_LOGIN_TEXT = """
+An upload with a login until it is listed, in ms. *first*: until it is answered, where the password's hash
+has to be computed, as once in five minutes. *own client*: with the token that devpi's client gets for the
+password, and sends from then on:
+"""
 _LOGINS = {
     ("login", "first"): "ppctl, first",
     ("login", "visible"): "ppctl",
@@ -134,9 +139,7 @@ def text(results: Results, counts: Sequence[int]) -> str:
         f"## How it was measured\n{TEXT}{_of_the_machine(results, counts)}\n"
         "From starting a worker to its first page; and a page that is asked for for the first time:\n\n"
         f"{table}\n"
-        "An upload with a login until it is listed, in ms. *first*: until it is answered, where the password's\n"
-        "hash has to be computed, as once in five minutes. *own client*: with the token that devpi's client gets\n"
-        "for the password, and sends from then on:\n\n"
+        f"{_LOGIN_TEXT}\n"
         f"{markdown(['files', *_LOGINS.values()], logins)}\n## All figures\n"
     )
 
