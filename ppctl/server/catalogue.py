@@ -7,6 +7,7 @@ what one worker has stored is on the pages of all of them in the next request.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gzip
 import sqlite3
 import threading
@@ -18,10 +19,10 @@ from ppctl.server import changes, metadata, names, store
 from ppctl.server.answers import MustWait
 from ppctl.server.changes import Entry
 from ppctl.server.scan import Stamp
-from ppctl.server.store import Identity, Store
+from ppctl.server.store import Store
 
 T = TypeVar("T")
-Version = tuple[Identity | None, int]
+Version = tuple[int, int]
 
 _FILE = (
     "path, name, project, pkgname, version, release, size, mtime_ns, inode, sha256, requires_python,"
@@ -247,17 +248,19 @@ class Catalogue:
         broken = None
         while True:
             used = self._current(broken)
-            try:
-                with used.write_lock:
-                    changes.commit(used.writer, work)
-            except sqlite3.Error as e:
-                if broken is not None or not _is_broken(e):
-                    raise
-                broken = used
-                continue
-            # Replaced in this very moment: what was written went into the old one.
-            if _is_same(used, self._name):
-                return
+            # Nobody makes a new one meanwhile, of a look at the disk that was too early for this change.
+            with store.locked(self.path, fcntl.LOCK_SH):
+                if not _is_same(used, self._name):
+                    continue
+                try:
+                    with used.write_lock:
+                        changes.commit(used.writer, work)
+                except sqlite3.Error as e:
+                    if broken is not None or not _is_broken(e):
+                        raise
+                    broken = used
+                else:
+                    return
 
     def _all(self, query: str, *values: object) -> list[Any]:
         return self._reading(lambda used: used.reader.execute(query, values).fetchall())
@@ -270,7 +273,8 @@ class Catalogue:
 
 def _version(used: Store, asked: sqlite3.Connection) -> Version:
     found: int = asked.execute("PRAGMA data_version").fetchone()[0]
-    return used.identity, found
+    # Not the file's identity: the kernel gives the number of a deleted file to a new one.
+    return used.number, found
 
 
 def _is_same(used: Store, path: str) -> bool:

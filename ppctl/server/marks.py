@@ -6,6 +6,7 @@ begins with a dot: pypiserver neither lists nor serves it, and who copies the pa
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -45,46 +46,57 @@ class MarksFile:
         self.path = packages / FILE_NAME
         self._name = str(self.path)  # asked about in every request
         self._lock = threading.Lock()
+        self._looks = itertools.count(1)
+        self._last_look = 0
         self._id: FileId | None = None
         self._marks: dict[str, Marks] = {}
         self._version = 0
+        self._broken: bytes | None = None  # what could not be read, and has been told of
 
     def version(self) -> int:
         """Return a number that is another one when the marks have changed. Never raises."""
+        look = next(self._looks)
         try:
             found = os.stat(self._name)
         except OSError:
             found = None
         if found is None:
             if self._marks:
-                self._set({}, None)
+                self._set(look, {}, None)
         elif _file_id(found) != self._id:
-            self._read()
+            self._read(look)
         return self._version
 
     def of(self, project: str) -> Marks:
         """Return what the file said about a project when `version` was last asked for."""
         return self._marks.get(project, NO_MARKS)
 
-    def _read(self) -> None:
+    def _read(self, look: int) -> None:
+        content = b""
         try:
             with open(self.path, "rb") as file:
                 found = os.fstat(file.fileno())
-                marks = parse(file.read())
+                content = file.read()
+                marks = parse(content)
         except (OSError, ValueError) as e:
             # Better the old marks than none: a yanked version must not come back by a slip of the pen.
-            log.warning("%s cannot be read, its last content counts: %s", self.path, e)
+            if self._broken != content:
+                log.warning("%s cannot be read, its last content counts: %s", self.path, e)
+            self._broken = content
             return
         # Read again until it has settled: times are only as fine as the kernel's clock ticks.
         settled = abs(time.time() - found.st_mtime) > 1
-        self._set(marks, _file_id(found) if settled else None)
+        self._set(look, marks, _file_id(found) if settled else None)
 
-    def _set(self, marks: dict[str, Marks], found: FileId | None) -> None:
+    def _set(self, look: int, marks: dict[str, Marks], found: FileId | None) -> None:
         with self._lock:
+            if look < self._last_look:
+                return  # a thread that was slower than one that has looked later
+            self._last_look = look
             if marks != self._marks:
                 self._marks = marks
                 self._version += 1
-            self._id = found
+            self._id, self._broken = found, None
 
 
 def parse(content: bytes) -> dict[str, Marks]:

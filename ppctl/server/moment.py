@@ -1,7 +1,8 @@
 """The rounds of the worker's event loop: what has been looked up once in a round need not be again.
 
-All requests that are answered in a round were sent before it began. So whatever was stored before one of them
-was sent has been seen by the first look in the round.
+The requests that are answered in a round were sent before it began: by clients that the kernel has told of
+then. So whatever was stored before one of them was sent has been seen by the first look in the round. Where
+that is not so (a connection that has just been accepted, a request behind another one) a new round begins.
 """
 
 from __future__ import annotations

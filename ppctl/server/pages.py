@@ -163,6 +163,7 @@ class Pages:
         """Return a page for an index that is mounted elsewhere, which is not kept."""
         if project and not self._catalogue.has(project):
             return None
+        self._marks.version()  # so that they are as of now
         return self._page(project, is_json=is_json, base=base)
 
     def _catch_up(self) -> None:
@@ -175,6 +176,8 @@ class Pages:
             seen = self._look()
             if seen != self._seen:
                 self._drop_changed(seen)
+                if self._look()[0][0] != seen[0][0]:
+                    self._drop(list(self._pages))  # the catalogue was replaced while we asked it
             self._seen, self._seen_at_once = seen, at_once
 
     def _look(self) -> _Seen:

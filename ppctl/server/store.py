@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import itertools
 import logging
 import os
 import sqlite3
@@ -74,15 +75,18 @@ INSERT INTO changes VALUES (1, 1);
 
 Identity = tuple[int, int]
 
+_numbers = itertools.count()
+
 
 class Store:
-    """The connections of one worker to one catalogue file.
+    """The connections of one worker to one catalogue file; `number` is another one for each that is opened.
 
     They are never closed by hand: another thread may be using them. They go when nobody refers to them.
     """
 
     def __init__(self, path: Path) -> None:
         """Open the file. Raises sqlite3.Error when it is not there or not a catalogue."""
+        self.number = next(_numbers)
         self.identity = identity(path)
         self.reader = connect(path)
         self.writer = connect(path)
@@ -135,7 +139,7 @@ def open_store(path: Path, packages: Path, broken: Identity | None = None) -> St
     `broken` is the identity of one that is known to be unusable. Raises sqlite3.Error or OSError when a new
     one cannot be made either (disk full).
     """
-    with _alone(path):
+    with locked(path, fcntl.LOCK_EX):
         if identity(path) not in (None, broken):
             try:
                 return Store(path)
@@ -146,15 +150,19 @@ def open_store(path: Path, packages: Path, broken: Identity | None = None) -> St
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keep the other workers from opening or making the catalogue meanwhile."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-    descriptor = os.open(path.with_suffix(".lock"), flags, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
+def locked(path: Path, how: int) -> Iterator[None]:
+    """Keep others from making the catalogue meanwhile; with LOCK_EX also from opening and changing it."""
+    lock = path.with_suffix(".lock")
+    while True:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, how)
+            found = os.fstat(descriptor)
+            if identity(lock) == (found.st_dev, found.st_ino):  # not deleted with the catalogue meanwhile
+                yield
+                return
+        finally:
+            os.close(descriptor)
 
 
 def _make(path: Path, packages: Path) -> None:

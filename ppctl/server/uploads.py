@@ -110,6 +110,9 @@ class Uploads:
                 _hand_on(environ, upload.fields)
                 return None
             if action == "file_upload":
+                # Once more: it may have taken hours, and a token is revoked at once.
+                if refused := self._access.refuse(environ, "upload"):
+                    return refused
                 self._store(upload, upload.draft, environ)
             else:
                 _check_documentation(upload.draft)

@@ -188,6 +188,8 @@ class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
             self._forget(conn)
 
     def _wait_for_head(self, conn: Any, head: bytes) -> None:
+        # Its request may have been sent since the round began, when another one has looked what there is.
+        moment.begin()
         conn.sock.setblocking(False)
         conn.head = head
         step = self._receive(conn) or self._wait

@@ -28,7 +28,10 @@ from hypothesis import strategies as st
 from ppctl.server import moment, permissions, quick, store
 from ppctl.server.access_log import AccessLog
 from ppctl.server.answers import Answer
+from ppctl.server.catalogue import Catalogue
+from ppctl.server.changes import Entry
 from ppctl.server.remembered import Allowed
+from ppctl.server.scan import Stamp
 from tests.server.archives import wheel
 from tests.server.patience import within
 from tests.server.worker_process import Home, basic_auth, new_home
@@ -197,6 +200,36 @@ def test_an_upload_counts_at_once(home: Home) -> None:
         (home.packages / name).unlink()
         assert within(2, lambda name=name: name.encode() not in client.ask(PAGE))  # type: ignore[misc]
         assert client.ask(f"/packages/{name}").startswith(b"HTTP/1.1 404 ")
+
+
+SLOW = """
+import time
+from ppctl.server import pages
+def slow(environ, *args, usual=pages.answer, **more):
+    time.sleep(float(environ.get("HTTP_X_SECONDS", 0)))
+    return usual(environ, *args, **more)
+pages.answer = slow
+"""
+
+
+@pytest.mark.e2e
+def test_a_connection_that_is_accepted_late_in_a_round_gets_what_was_stored_meanwhile() -> None:
+    """It is accepted in a round that began before its request was sent, and that has looked already."""
+    with new_home(changes=SLOW) as home:
+        home.start()
+        assert home.upload(NAME, WHEEL).status == 200
+        clients = [Client(home), Client(home)]
+        assert all(within(5, lambda c=client: b" 200 " in c.ask(PAGE)) for client in clients)  # type: ignore[misc]
+        time.sleep(0.2)
+        clients[0].send(PAGE, "X-Seconds: 0.5")  # occupies the loop until the others are there
+        time.sleep(0.1)
+        clients[1].send(PAGE, "X-Seconds: 1")  # looks at once, and then takes its time
+        late = Client(home)
+        time.sleep(0.9)
+        name, content = wheel("foo", "2.0")
+        (home.packages / name).write_bytes(content)
+        Catalogue(home.path / "run", home.packages).put([Entry(name, Stamp(1, 2, 3), "00" * 32)])
+        assert name.encode() in late.ask(PAGE)
 
 
 # --- logins

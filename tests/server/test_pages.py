@@ -19,11 +19,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from ppctl.server import answers, marks, moment, names, negotiate, scan, simple
+from ppctl.server import answers, marks, moment, names, negotiate, scan, simple, store
 from ppctl.server import pages as rendered
 from ppctl.server.catalogue import Catalogue, File
 from ppctl.server.changes import Entry
-from ppctl.server.marks import Marks, MarksFile
+from ppctl.server.marks import NO_MARKS, Marks, MarksFile
 from ppctl.server.negotiate import Format
 from ppctl.server.pages import INDEX, Pages
 from ppctl.server.scan import Stamp
@@ -314,6 +314,103 @@ def test_a_change_concerns_the_pages_it_changes_only(catalogue: Catalogue) -> No
     assert at_hand(pages, "baz", "foo") == []
 
 
+def mark(catalogue: Catalogue, **said: Marks) -> None:
+    path = catalogue.packages / marks.FILE_NAME
+    path.with_suffix(".new").write_bytes(marks.serialise(said))
+    path.with_suffix(".new").rename(path)
+
+
+def test_a_page_for_another_prefix_has_the_marks_of_now(catalogue: Catalogue) -> None:
+    """Also where nobody asks for any other page."""
+    pages = new_pages(catalogue)
+    catalogue.put([entry("foo-1.0.zip")])
+    for status in ("archived", "deprecated"):
+        mark(catalogue, foo=Marks(status))
+        page = pages.render("foo", is_json=True, base="/elsewhere")
+        assert page
+        assert json.loads(page.body(zipped=False))["project-status"] == {"status": status}
+
+
+def test_who_reads_slowly_does_not_bring_old_marks_back(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = MarksFile(catalogue.packages)
+    mark(catalogue, foo=Marks("archived"))
+    usual = marks.parse
+    later: list[int] = []
+
+    def slowly(content: bytes) -> dict[str, Marks]:
+        monkeypatch.setattr(marks, "parse", usual)
+        mark(catalogue, foo=Marks("quarantined"))
+        later.append(file.version())  # another thread, which sees the new marks
+        return usual(content)
+
+    monkeypatch.setattr(marks, "parse", slowly)
+    assert file.version() == later[0]
+    assert file.of("foo").status == "quarantined"
+    mark(catalogue)
+    assert file.version() > later[0]
+    assert file.of("foo") == NO_MARKS
+
+
+def test_marks_that_cannot_be_read_are_told_of_once(
+    catalogue: Catalogue, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = MarksFile(catalogue.packages)
+    for content, count in ((b"{", 1), (b"[]", 2)):
+        mark(catalogue, foo=Marks("archived"))
+        file.version()
+        file.path.write_bytes(content)
+        assert len({file.version() for _ in range(5)}) == 1
+        assert file.of("foo").status == "archived"
+        assert caplog.text.count("its last content counts") == count
+
+
+def test_a_catalogue_in_the_place_of_another_is_another(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if the kernel gives the new file the number of the old one, and both count alike."""
+    usual = store.identity
+
+    def identity(path: Path | str) -> store.Identity | None:
+        found = usual(path)
+        return (1, 1) if found and str(path) == str(catalogue.path) else found
+
+    monkeypatch.setattr(store, "identity", identity)
+    pages = new_pages(catalogue)
+    (catalogue.packages / "foo-1.0.zip").write_bytes(b"x")
+    assert pages.get("foo", is_json=True)
+    (catalogue.packages / "foo-1.0.zip").unlink()
+    catalogue.path.unlink()
+    catalogue.rebuild()
+    assert pages.get("foo", is_json=True) is None
+
+
+def test_a_catalogue_that_is_replaced_while_it_is_asked(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = new_pages(catalogue)
+    other = Catalogue(catalogue.path.parent, catalogue.packages)
+    for number in range(9):
+        (catalogue.packages / f"foo-{number}.zip").write_bytes(b"x")
+        other.put([entry(f"foo-{number}.zip")])
+    pages.get("foo", is_json=True)
+    (catalogue.packages / "foo-9.zip").write_bytes(b"x")
+    other.put([entry("foo-9.zip")])
+    usual = catalogue.last_changes
+
+    def replaced() -> tuple[int, int]:
+        monkeypatch.setattr(catalogue, "last_changes", usual)
+        catalogue.path.unlink()
+        other.rebuild()
+        return usual()
+
+    monkeypatch.setattr(catalogue, "last_changes", replaced)
+    page = pages.get("foo", is_json=True)
+    assert page
+    assert b"foo-9.zip" in page.body(zipped=False)
+
+
 def test_what_is_asked_for_stays(catalogue: Catalogue) -> None:
     catalogue.put([entry(f"p{number}-1.0.zip") for number in range(200)])
     pages = new_pages(catalogue, max_bytes=30_000)
@@ -448,6 +545,40 @@ def test_a_file_that_is_no_catalogue_is_replaced(catalogue: Catalogue, content: 
     catalogue.path.write_bytes(content)
     assert catalogue.projects() == ["foo"]
     assert Catalogue(catalogue.path.parent, catalogue.packages).projects() == ["foo"]
+
+
+@pytest.mark.parametrize("locks", ["kept", "deleted, too"])
+def test_a_change_while_a_new_catalogue_is_made_is_in_it(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, locks: str
+) -> None:
+    """The disk has been looked at already when the file comes, and another one goes."""
+    other = Catalogue(catalogue.path.parent, catalogue.packages)
+    old, new = (catalogue.packages / f"foo-{number}.zip" for number in (1, 2))
+    old.write_bytes(b"x")
+    assert [file.path for file in catalogue.files("foo")] == [old.name]
+    usual = store._hash_some
+    writers: list[threading.Thread] = []
+
+    def change() -> None:
+        old.unlink()
+        catalogue.remove([old.name])
+        new.write_bytes(b"x")
+        catalogue.put([entry(new.name)])
+
+    def hash_some(*of: Any) -> None:
+        writers.append(threading.Thread(target=change))
+        writers[0].start()
+        writers[0].join(0.5)
+        usual(*of)
+
+    monkeypatch.setattr(store, "_hash_some", hash_some)
+    catalogue.path.unlink()
+    if locks != "kept":
+        catalogue.path.with_suffix(".lock").unlink()
+    other.rebuild()
+    writers[0].join(10)
+    assert [file.path for file in other.files("foo")] == [new.name]
+    assert [file.path for file in catalogue.files("foo")] == [new.name]
 
 
 def test_a_change_is_made_whole_or_not_at_all(catalogue: Catalogue) -> None:

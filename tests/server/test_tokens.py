@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +17,7 @@ import pytest
 from ppctl.server import accounts, htpasswd, permissions
 from ppctl.server.permissions import TOKEN_USER, Permissions, Rights, Token
 from tests.server.archives import wheel
+from tests.server.patience import within
 from tests.server.worker_process import Home, new_home, upload_form
 
 pytestmark = pytest.mark.e2e
@@ -118,6 +121,34 @@ def test_what_is_changed_counts_at_once_at_every_worker(home: Home) -> None:
         assert each_worker(home, **BEARER) == {403}
         put(home, reading, ann=Rights(admin=True))
         assert each_worker(home, **BEARER) == {200}
+
+
+@pytest.mark.parametrize("what", ["revoked", "narrower", "expired", "user disabled"])
+def test_what_is_taken_away_while_an_upload_is_on_its_way(home: Home, what: str) -> None:
+    """A client may take hours for an upload: the rights at its end count."""
+    name, content = wheel("team_slow", "1.0", content=random.randbytes(1 << 20))
+    before = home.htpasswd.read_text()
+    put(home, TOKEN)
+    content_type, body = upload_form(name, content)
+    fields = {"Content-Type": content_type, "Content-Length": str(len(body)), **BEARER}
+    with socket.create_connection(("127.0.0.1", home.port), timeout=20) as client:
+        head = "".join(f"{field}: {value}\r\n" for field, value in {"Host": "x", **fields}.items())
+        client.sendall(f"POST / HTTP/1.1\r\n{head}\r\n".encode() + body[:-50])
+        assert within(5, lambda: [path for path in home.stored() if "upload" in path])
+        if what == "user disabled":
+            home.htpasswd.write_text(before.replace("ann:", "ann:!"))
+        later = {
+            "revoked": [],
+            "narrower": [replace(TOKEN, rights=Rights(upload=("team-fast",)))],
+            "expired": [replace(TOKEN, expires=time.time())],
+        }
+        put(home, *later.get(what, [TOKEN]))
+        client.sendall(body[-50:])
+        said = client.recv(1000)
+    home.htpasswd.write_text(before)
+    assert said.startswith(b"HTTP/1.1 403 " if what == "narrower" else b"HTTP/1.1 401 ")
+    assert name not in home.stored()
+    assert within(5, lambda: not [path for path in home.stored() if "upload" in path])
 
 
 def test_a_token_ends_with_its_user(home: Home) -> None:
