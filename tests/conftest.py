@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import hypothesis
 import pytest
 
@@ -66,20 +67,28 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 
 @pytest.fixture(scope="session")
-def _user_homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Paths of directories that are not there yet. pytest would look through all others for each new one."""
+def _user_homes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
+    """A function that returns an empty directory: the one of the time before, unless it has been used."""
     base = tmp_path_factory.mktemp("users")
-    return (base / str(number) for number in itertools.count(1))
+    numbers = itertools.count()
+    latest: list[Path] = []
+
+    def empty() -> Path:
+        if not latest or not latest[0].is_dir() or any(os.scandir(latest[0])):
+            latest[:] = [base / str(next(numbers))]
+            latest[0].mkdir()
+        return latest[0]
+
+    return empty
 
 
 @pytest.fixture(autouse=True)
-def _own_environment(_user_homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def _own_environment(_user_homes: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep tests away from the developer's own files; only uv's cache is shared, for speed."""
-    user = next(_user_homes)
-    user.mkdir()
-    monkeypatch.setenv("HOME", str(user))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(user / ".config"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(user / ".local" / "share"))
+    user = str(_user_homes())
+    monkeypatch.setenv("HOME", user)
+    monkeypatch.setenv("XDG_CONFIG_HOME", f"{user}/.config")
+    monkeypatch.setenv("XDG_DATA_HOME", f"{user}/.local/share")
     monkeypatch.setenv("UV_CACHE_DIR", UV_CACHE)
     for name in ("PPCTL_HOME", "PPCTL_DEBUG", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
@@ -93,6 +102,23 @@ def home(tmp_path: Path) -> Iterator[Path]:
     yield path
     end_index(path)
     _remove(path)
+
+
+@pytest.fixture
+def cheap_bcrypt(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute bcrypt with the fewest rounds, whatever cost a hash names: for tests that are not about time.
+
+    Not in an end to end test: what the other programs compute is the real thing.
+    """
+    if request.node.get_closest_marker("e2e"):
+        return
+    compute = bcrypt.hashpw
+
+    def hashpw(password: bytes, salt: bytes) -> bytes:
+        return salt[:7] + compute(password, b"$2b$04$" + salt[7:29])[7:]
+
+    monkeypatch.setattr(bcrypt, "hashpw", hashpw)
+    monkeypatch.setattr(bcrypt, "checkpw", lambda password, hash: hashpw(password, hash) == hash)
 
 
 @pytest.fixture

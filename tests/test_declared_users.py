@@ -144,7 +144,7 @@ def test_a_declaration_that_cannot_work_is_refused_without_showing_a_secret(
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cheap_bcrypt: None) -> Path:
     """An index that was never started, with two users."""
     monkeypatch.setenv("PPCTL_HOME", str(tmp_path))
     (tmp_path / "ppctl.yml").write_text("password: {bcrypt_cost: 10}\n")

@@ -179,6 +179,7 @@ def test_no_wait_fails_when_another_is_at_work() -> None:
 # -- the first user ----------------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("cheap_bcrypt")
 @pytest.mark.parametrize("old", [None, b"", b"# only a comment\n"])
 def test_the_first_user_can_log_in(old: bytes | None) -> None:
     host = machine(old)
@@ -197,6 +198,7 @@ def test_no_first_user_where_there_is_one_or_all_were_removed() -> None:
     assert content(host) == ""
 
 
+@pytest.mark.usefixtures("cheap_bcrypt")
 def test_a_killed_first_user_comes_with_the_next_run() -> None:
     host = machine()
     host.kill_at(2)

@@ -17,6 +17,7 @@ from urllib.parse import urljoin, urlsplit
 
 from benchmarks.server import packages
 from benchmarks.server.servers import Running, environment, free_port, get, process
+from tests.server.worker_process import basic_auth
 
 INDEX = "root/bench"
 LINKS_OF = 100
@@ -35,10 +36,13 @@ def run(root: Path) -> Iterator[Running]:
         port = free_port()
         command = [str(programs / "devpi-server"), data, "--host=127.0.0.1", f"--port={port}"]
         with process("devpi-server", [*command, "--offline-mode"], port) as found:
-            token = _ask(port, "POST", "/+login", {"user": "root", "password": ""})["result"]["password"]
-            login = {"X-Devpi-Auth": base64.b64encode(f"root:{token}".encode()).decode()}
             found.simple = f"/{INDEX}/+simple/"
+            # As twine and uv send it. devpi's own client logs in once, and sends a token from then on.
+            login = {"Authorization": basic_auth("root", "")}
+            token = _ask(port, "POST", "/+login", {"user": "root", "password": ""})["result"]["password"]
+            short = {"X-Devpi-Auth": base64.b64encode(f"root:{token}".encode()).decode()}
             found.put = lambda name, content: _upload(port, name, content, login)
+            found.put_with_token = lambda name, content: _upload(port, name, content, short)
             projects = [f"project-{number}" for number in range(LINKS_OF)]
             found.files = [link for project in projects for link in _links(port, f"{found.simple}{project}/")]
             found.big = _links(port, f"{found.simple}big/")[0]

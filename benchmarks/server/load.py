@@ -67,13 +67,13 @@ def warm(running: Running, paths: list[str], headers: Mapping[str, str]) -> floa
     return (time.perf_counter() - started) / len(paths) / len(running.home.workers)
 
 
-def upload(running: Running, number: int) -> tuple[float, float]:
+def upload(running: Running, project: str, *, with_token: bool = False) -> tuple[float, float]:
     """Return the seconds of an upload, and until it is on its page on every worker, both from its begin."""
-    project = f"uploaded-{number}"
     name, content = wheel(project, "1.0", content=os.urandom(UPLOAD_BYTES))
-    assert running.put
+    put = running.put_with_token if with_token else running.put
+    assert put
     started = time.perf_counter()
-    running.put(name, content)
+    put(name, content)
     took = time.perf_counter() - started
     page = f"{running.simple}{project}/"
     for ask in running.everyone or [lambda path: get(running.port, path)]:

@@ -18,6 +18,8 @@ from benchmarks.server.servers import Running
 JSON_GZIP = {"Accept": "application/vnd.pypi.simple.v1+json", "Accept-Encoding": "gzip"}
 COUNTS = (1000, 10_000, 50_000)
 ROUNDS = 3
+UV_ROUNDS = 9  # so short that what else the machine does weighs more
+FEWEST = COUNTS[0]
 UPLOADS = 7
 # devpi takes ten minutes to import more files, and the other two minutes to install from more.
 MOST_DEVPI = 10_000
@@ -58,7 +60,7 @@ def _trees(work: Path, count: int) -> Iterator[Callable[[str], Path]]:
     """Give a function that makes a tree of packages for a server."""
     trees = work / str(count)
     try:
-        yield lambda name: packages.link(work / "whole", count, trees / name)
+        yield lambda name: packages.link(work / "whole", FEWEST if name == "few" else count, trees / name)
     finally:
         shutil.rmtree(trees, ignore_errors=True)
 
@@ -73,6 +75,8 @@ def _measure(
             running = {"ppctl": ours}
             if "nginx" in only:
                 running["nginx"] = stack.enter_context(servers.nginx(tree("nginx"), ours))
+            if count > FEWEST:
+                running["few"] = stack.enter_context(servers.ours(tree("few")))
             for name in only:
                 if name in OTHERS and not (name == "devpi" and count > MOST_DEVPI):
                     print(f"{count:,} files: starting {name}", flush=True)
@@ -91,12 +95,12 @@ def _measure(
 
 
 def _rates(results: Results, count: int, root: Path, running: dict[str, Running], seconds: int) -> None:
-    projects = packages.projects(count)
+    projects = {name: packages.projects(FEWEST if name == "few" else count) for name in running}
     files = [f"/packages/{path.name}" for path in packages.small(root)]
     for what in page.RATES:
         for number in range(-1, ROUNDS):
             for name, server in running.items():
-                if name == "login" and what not in ("pages", "small"):
+                if what not in {"login": ("pages", "small"), "few": ("pages",)}.get(name, page.RATES):
                     continue
                 # Slow ones have one longer round. Round -1 warms the others' caches.
                 if name in SLOW and (number != 0 or what == "json"):
@@ -105,7 +109,7 @@ def _rates(results: Results, count: int, root: Path, running: dict[str, Running]
                     "index": [server.simple],
                     "small": server.files or files,
                     "big": [server.big],
-                }.get(what) or [f"{server.simple}{project}/" for project in projects]
+                }.get(what) or [f"{server.simple}{project}/" for project in projects[name]]
                 wanted = JSON_GZIP if what == "json" else {}
                 if number < 0 and what in ("pages", "json"):
                     rendered = load.warm(server, paths, wanted)
@@ -121,23 +125,37 @@ def _rates(results: Results, count: int, root: Path, running: dict[str, Running]
 
 def _uploads(results: Results, count: int, running: dict[str, Running]) -> None:
     found: dict[str, list[tuple[float, float]]] = {}
+    short: list[tuple[float, float]] = []
     for number in range(UPLOADS):
         for name, server in running.items():
-            if server.put and not server.headers and not (name in SLOW and number > 2):
-                found.setdefault(name, []).append(load.upload(server, number))
+            if name == "few" or not server.put or (name in SLOW and number > 2):
+                continue
+            found.setdefault(name, []).append(load.upload(server, f"uploaded-{number}"))
+            if server.put_with_token:
+                short.append(load.upload(server, f"uploaded-too-{number}", with_token=True))
     for name, times in found.items():
-        took, visible = (statistics.median(column) * 1e3 for column in zip(*times, strict=True))
+        took, visible = _medians(times)
         results.put(name, count, "upload", took)
         results.put(name, count, "visible", visible)
         results.print(name, count, "visible")
+    if short:
+        results.put("devpi", count, "with token", _medians(short)[1])
+    if "login" in running:
+        servers.new_hash(running["login"])
+        results.put("login", count, "first", load.upload(running["login"], "uploaded-first")[0] * 1e3)
+
+
+def _medians(times: list[tuple[float, float]]) -> tuple[float, ...]:
+    """Return the milliseconds of each column."""
+    return tuple(statistics.median(column) * 1e3 for column in zip(*times, strict=True))
 
 
 def _installs(results: Results, count: int, running: dict[str, Running]) -> None:
-    for number in range(ROUNDS):
+    for number in range(UV_ROUNDS):
         for name, server in running.items():
-            if name == "login" or (name in SLOW and (number or count > MOST_SLOW_INSTALLS)):
+            if name in ("login", "few") or (name in SLOW and (number or count > MOST_SLOW_INSTALLS)):
                 continue
-            for client in ("uv", "pip"):
+            for client in ("uv", "pip") if number < ROUNDS else ("uv",):
                 results.best(name, count, client, load.install(server, client), least=True)
     for name in running:
         for client in ("uv", "pip"):

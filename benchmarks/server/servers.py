@@ -14,19 +14,23 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import bcrypt
 
 from benchmarks.server import packages
-from tests.server.worker_process import Home, basic_auth, new_home, upload_form
+from tests.server.worker_process import Home, Worker, basic_auth, new_home, upload_form
+
+_USER, _PASSWORD = "bench", "a password for the bench"
 
 
 @dataclass
 class Running:
     """A server that answers. `pids` are its process groups' leaders.
 
-    `put` uploads a file, `everyone` asks each worker for a path, `headers` go with each request of wrk.
+    `put` uploads a file, `put_with_token` as only the server's own client does. `everyone` asks each worker
+    for a path. `headers` go with each request of wrk.
     """
 
     name: str
@@ -36,6 +40,7 @@ class Running:
     big: str = f"/packages/{packages.BIG_NAME}"
     files: list[str] | None = None
     put: Callable[[str, bytes], None] | None = None
+    put_with_token: Callable[[str, bytes], None] | None = None
     everyone: list[Callable[[str], bytes]] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     home: Home | None = None
@@ -49,35 +54,32 @@ class Running:
 def ours(root: Path) -> Iterator[Running]:
     """Two workers of ours, as the managers start them, without logins."""
     with new_home() as home:
-        yield _ours("ppctl", home, root)
+        yield _start(Running("ppctl", home.port, [], home=home), root)
 
 
 @contextlib.contextmanager
 def ours_with_login(root: Path) -> Iterator[Running]:
     """The same, where everything needs a login; its hash is bcrypt of the cost that ppctl chooses."""
-    user, password = "bench", "a password for the bench"
     with new_home(login=["list", "download", "upload"]) as home:
-        hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(12)).decode()
-        home.htpasswd.write_text(f"{user}:{hashed}\n")
-        yield _ours("ppctl, with a login", home, root, {"Authorization": basic_auth(user, password)})
+        login = {"Authorization": basic_auth(_USER, _PASSWORD)}
+        found = Running("ppctl, with a login", home.port, [], headers=login, home=home)
+        new_hash(found)
+        yield _start(found, root)
 
 
-def _ours(name: str, home: Home, root: Path, headers: dict[str, str] | None = None) -> Running:
+def _start(found: Running, root: Path) -> Running:
+    home = found.home
+    assert home
     home.packages.rmdir()
     home.packages.symlink_to(root)
     workers = [home.start(number, ready=False) for number in (1, 2)]
     for worker in workers:
         worker.wait_until_ready(120)
-    _wait_for_hashes(home.port, headers or {})
-    return Running(
-        name,
-        home.port,
-        [worker.process.pid for worker in workers],
-        put=lambda name, content: _put(home.port, name, content),
-        everyone=[lambda path, worker=worker: worker.get(path).body for worker in workers],  # type: ignore[misc]
-        headers=headers or {},
-        home=home,
-    )
+    _wait_for_hashes(home.port, found.headers)
+    found.pids = [worker.process.pid for worker in workers]
+    found.put = lambda name, content: _put(home.port, name, content, found.headers)
+    found.everyone = [partial(_ask, worker, found.headers) for worker in workers]
+    return found
 
 
 @contextlib.contextmanager
@@ -209,11 +211,22 @@ def get(port: int, path: str, headers: dict[str, str] | None = None, timeout: fl
         return body
 
 
-def _put(port: int, name: str, content: bytes) -> None:
+def new_hash(running: Running) -> None:
+    """Give the user's password another hash, which no worker has seen before."""
+    assert running.home
+    hashed = bcrypt.hashpw(_PASSWORD.encode(), bcrypt.gensalt(12)).decode()
+    running.home.htpasswd.write_text(f"{_USER}:{hashed}\n")
+
+
+def _ask(worker: Worker, headers: dict[str, str], path: str) -> bytes:
+    return worker.request("GET", path, headers=headers).body
+
+
+def _put(port: int, name: str, content: bytes, headers: dict[str, str] | None = None) -> None:
     content_type, body = upload_form(name, content)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     with contextlib.closing(connection):
-        connection.request("POST", "/", body, {"Content-Type": content_type})
+        connection.request("POST", "/", body, {**(headers or {}), "Content-Type": content_type})
         answer = connection.getresponse()
         answer.read()
         assert answer.status == 200, answer.status

@@ -26,7 +26,7 @@ HASH = "$2y$10$" + "a" * 53
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cheap_bcrypt: None) -> Path:
     """An index that was never started, with two users."""
     monkeypatch.setenv("PPCTL_HOME", str(tmp_path))
     (tmp_path / "ppctl.yml").write_text("password: {bcrypt_cost: 10}\n")

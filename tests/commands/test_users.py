@@ -25,7 +25,7 @@ SECRET = "correct-horse-9"
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cheap_bcrypt: None) -> Path:
     """An index that was never started, with two users."""
     for name in ("SUDO_USER", "DOAS_USER", "PPCTL_DEBUG"):
         monkeypatch.delenv(name, raising=False)

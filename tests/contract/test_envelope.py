@@ -54,7 +54,7 @@ def test_up(world: World) -> None:
     assert world.stderr.getvalue() == ""
 
 
-def test_up_with_a_first_user(world: World) -> None:
+def test_up_with_a_first_user(world: World, cheap_bcrypt: None) -> None:
     code = up.up(HOME, world.machine(json=True), dry_run=False, exit_code=False, wait=True, first_user="ann")
     result = assert_envelope(world.stdout.getvalue(), "up", code)
     assert set(result) == CHANGES | URLS | {"verified", "first_user"}

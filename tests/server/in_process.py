@@ -7,11 +7,17 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest import mock
+
+from pypiserver.config import Config
 
 from ppctl.server.app import create_application
 from ppctl.server.config import ServerConfig, WorkerInfo
 from ppctl.server.front import Front
 from tests.server.worker_process import upload_form
+
+STOCK_SETTINGS = Config.from_args(["run"])
+"""pypiserver's settings before ours: each time it would make a parser of command lines for them."""
 
 
 @dataclass
@@ -43,7 +49,8 @@ class Index:
             run=self.run,
             **{"login": frozenset(), **settings},
         )
-        self.front: Front = create_application(config, WorkerInfo())
+        with mock.patch.object(Config, "from_args", return_value=STOCK_SETTINGS):
+            self.front: Front = create_application(config, WorkerInfo())
 
     def ask(self, method: str, path: str, body: bytes = b"", **environ: Any) -> Said:
         """Send a request; `environ` are further variables of WSGI."""

@@ -50,8 +50,8 @@ def test_a_user_at_an_address_is_slowed_down() -> None:
 
 def test_nobody_is_locked_out_from_elsewhere() -> None:
     made = Attempts(clock=Clock())
-    for number in range(1000):
-        fails(made, "ann", f"10.0.{number // 250}.{number % 250}")
+    for number in range(200):
+        fails(made, "ann", f"10.0.0.{number}")
     assert fails(made, "ann", HERE) == BY_USER_AND_ADDRESS.at_once
 
 
@@ -75,7 +75,7 @@ def test_who_has_got_in_from_there_is_not_held_up_by_a_neighbour() -> None:
 def test_one_program_with_an_old_password_leaves_room_for_its_neighbours() -> None:
     clock = Clock()
     made = Attempts(clock=clock)
-    for second in range(3600):
+    for second in range(600):
         clock.now += 1
         fails(made, "old-cron", HERE, 5)
         made.begin(f"user{second}", HERE)
@@ -145,8 +145,8 @@ def test_what_was_counted_before_the_machine_restarted_holds_up_nobody(tmp_path:
     clock = Clock()
     clock.now = 5_000_000.0
     before = Attempts(tmp_path / "table", clock=clock, limit=64)
-    for number in range(300):
-        fails(before, f"user{number}", f"10.0.0.{number % 250}")
+    for number in range(250):
+        fails(before, f"user{number}", f"10.0.0.{number}", 1)
     made = Attempts(tmp_path / "table", clock=Clock(), limit=64)
     for number in range(10):
         assert fails(made, f"user{number}", THERE, 1) == 1

@@ -117,7 +117,7 @@ def test_a_settled_file_is_not_read_again(file: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("missing", [True, False])
 def test_no_file_means_nobody_and_is_said_once(
-    file: Path, caplog: pytest.LogCaptureFixture, missing: bool
+    file: Path, caplog: pytest.LogCaptureFixture, missing: bool, cheap_bcrypt: None
 ) -> None:
     users = Users(file, file.parent)
     put(file, f"a:{hashed('x')}\n")
@@ -190,12 +190,14 @@ def test_an_unknown_name_costs_what_a_wrong_password_costs(
 
 
 def test_names_of_nobody_cost_what_names_of_users_cost_where_schemes_are_mixed(
-    file: Path, verified: list[str]
+    file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each name always the same, and altogether as often as users have it: measuring tells nothing."""
     stored = {f"u{number}": f"$2y$0{4 + number % 2}${'.' * 53}" for number in range(8)}
     stored |= {"sha1": "{SHA}fEqNCco3Yq9h5ZUglD3CZJT4lBs=", "plain": "x"}
     put(file, "".join(f"{name}:{hash}\n" for name, hash in stored.items()))
+    verified: list[str] = []
+    monkeypatch.setattr(htpasswd, "verify", lambda password, hash: verified.append(hash))
     users = Users(file, file.parent)
     for number in range(300):
         for address in ("192.0.2.1", "192.0.2.2"):
