@@ -26,7 +26,8 @@ from ppctl.changes import (
     WriteManifest,
 )
 from ppctl.deployment import Manifest, read_manifest
-from ppctl.desired import Desired, File
+from ppctl.desired import Desired
+from ppctl.entries import File
 from ppctl.host import Host
 from ppctl.index import Index
 from ppctl.machine import Machine, WorkerFailed

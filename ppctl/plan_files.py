@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ppctl.changes import Change, MakeDirectory, MakeLink, SetAttributes, WriteFile
-from ppctl.desired import Desired, Directory, File, Link
+from ppctl.desired import Desired
+from ppctl.entries import Directory, File, Link
 from ppctl.errors import PpctlError
 from ppctl.host import FileInfo, Host
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -27,3 +28,8 @@ def _environment() -> Any:
 def render(template: str, **values: Any) -> str:
     """Return the text of `template` with `values`; a value that is missing is an error, not a blank."""
     return str(_environment().get_template(template).render(**values))
+
+
+def digest(*texts: str) -> str:
+    """Return what tells these texts from others: 12 hexadecimal digits."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:12]

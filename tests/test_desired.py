@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from ppctl import settings
-from ppctl.desired import Desired, Facts, build
+from ppctl.desired import Desired, build
 from ppctl.errors import UsageError
+from ppctl.facts import Facts
 from ppctl.index import Index
 from ppctl.layout import Layout
 from ppctl.releases import Release

@@ -10,7 +10,8 @@ import pytest
 
 from ppctl import desired, sample
 from ppctl.clients import CLIENTS, entry_of
-from ppctl.desired import Desired, Facts
+from ppctl.desired import Desired
+from ppctl.facts import Facts
 from ppctl.index import Index
 from ppctl.layout import Layout
 from ppctl.releases import define

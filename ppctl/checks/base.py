@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
-from ppctl import desired, homes, managers, releases
+from ppctl import desired, facts, homes, managers, releases
 from ppctl.deployment import Deployment, read_manifest
 from ppctl.desired import Desired
 from ppctl.errors import PpctlError
@@ -133,9 +133,7 @@ class Subject:
     @functools.cached_property
     def desired(self) -> Desired:
         """What the settings ask for. Raises PpctlError when this machine cannot provide it."""
-        from ppctl.commands import up
-
-        return desired.build(self.index, up.facts(self.index, self.host))
+        return desired.build(self.index, facts.find(self.index, self.host))
 
     @property
     def manager(self) -> ManagerName:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from ppctl import desired as desired_module
-from ppctl import homes, index, managers, plan, ports, releases, sample, users, verified
+from ppctl import facts, homes, index, plan, ports, releases, sample, users, verified
 from ppctl.changes import Change
 from ppctl.deployment import read_manifest
-from ppctl.desired import Desired, Facts, File
+from ppctl.desired import Desired
+from ppctl.entries import File
 from ppctl.errors import EXIT_CHANGES, EXIT_OK, PpctlError, UsageError
 from ppctl.host import TEMPORARY, Host
 from ppctl.index import Index
 from ppctl.layout import SETTINGS_NAME, Layout
 from ppctl.machine import Machine
-from ppctl.managers import supervisor_machine, systemd
 from ppctl.output import Output
-from ppctl.settings import ManagerName, Upstream
 
 
 def init(host: Host, out: Output, home: Path, values: dict[str, object], *, keep: bool) -> int:
@@ -95,68 +93,12 @@ def _holds_something(home: Path, host: Host) -> bool:
     return any(name != Layout(home).lock.name and not TEMPORARY.fullmatch(name) for name in host.list(home))
 
 
-def facts(found: Index, host: Host) -> Facts:
-    """Return what this machine contributes to the index. Raises PpctlError when it lacks something."""
-    settings = found.settings
-    manager = managers.resolve(settings.manager, host, is_system=found.is_system)
-    python = releases.choose_python(settings.server, host, is_system=found.is_system)
-    if found.is_system:
-        _check_python(python, settings.account, host)
-        _check_home(found.home, settings.account, host)
-    include_path = None
-    if manager is ManagerName.SUPERVISOR and found.is_system:
-        include_path = supervisor_machine.include_file(host, f"ppctl-{settings.name}")
-    return Facts(
-        manager=manager,
-        group=found.group(host),
-        release=releases.define(
-            settings.server,
-            python,
-            releases.python_version(python, host),
-            cache=settings.upstream is Upstream.CACHE,
-        ),
-        register=homes.register_of(settings.mode),
-        unit_directory=managers.unit_directory(manager, host, is_system=found.is_system),
-        include_path=include_path,
-        sandbox=found.is_system or systemd.can_sandbox(host),
-    )
-
-
-def _check_python(python: str, account: str, host: Host) -> None:
-    """Raise PpctlError for a Python that the service account cannot run (one in root's home)."""
-    closed = _closed_directory(python, host) if python.startswith("/") else None
-    if closed:
-        raise PpctlError(
-            f"server.python: the account {account} cannot reach {python}: {closed} is closed to it",
-            "set `server: {python: /usr/bin/python3}` in ppctl.yml",
-        )
-
-
-def _check_home(home: Path, account: str, host: Host) -> None:
-    """Raise PpctlError for a home that the service account cannot enter."""
-    closed = _closed_directory(home, host)
-    if closed:
-        raise PpctlError(
-            f"{home}: the account {account} cannot reach it: {closed} is closed to others",
-            f"open it (chmod o+x {closed}), or choose another home, such as {homes.SYSTEM_HOMES / home.name}",
-        )
-
-
-def _closed_directory(path: str | Path, host: Host) -> Path | None:
-    """Return the directory above `path` that not everybody may pass through, or None."""
-    for parent in Path(os.path.realpath(path)).parents:
-        entry = host.stat(parent)
-        if entry and not entry.mode & 0o001:
-            return parent
-    return None
-
-
 def make_plan(found: Index, machine: Machine, given: bytes | None = None) -> plan.Plan:
     """Return the plan for the index; with `given` it writes that as `ppctl.yml`.
 
     Raises PpctlError when the machine cannot run it.
     """
-    desired = desired_module.build(found, facts(found, machine.host))
+    desired = desired_module.build(found, facts.find(found, machine.host))
     _check_port(desired, found, machine)
     settings = None
     if given is not None:

@@ -15,6 +15,7 @@ import pytest
 from ppctl import desired, settings
 from ppctl.deployment import Deployment
 from ppctl.errors import PpctlError
+from ppctl.facts import Facts
 from ppctl.index import Index
 from ppctl.layout import Layout
 from ppctl.local_host import LocalHost
@@ -44,7 +45,7 @@ class Site:
 
     def configure(self, script: str, **values: object) -> Supervisor:
         found = settings.from_data(values, "test")
-        facts = desired.Facts(ManagerName.SUPERVISOR, None, Release("r", "p", "l"), Path("/nowhere"))
+        facts = Facts(ManagerName.SUPERVISOR, None, Release("r", "p", "l"), Path("/nowhere"))
         wanted = desired.build(Index(self.layout, found), facts)
         for file in wanted.files:
             file.path.write_bytes(file.content)
