@@ -118,6 +118,8 @@ class Draft:
 
     def _replace(self, final: Path) -> None:
         """Never let the signature of one file be beside another one, not even for a moment."""
+        # Its name, for whoever finds what a killed worker has left.
+        _link(self._directory / _CONTENT, self._directory / final.name)
         for path, before in self._before(final):
             with contextlib.suppress(FileNotFoundError):
                 _link(path, before)
@@ -203,7 +205,10 @@ def _make(packages: Path) -> tuple[Path, int]:
 
 
 def _remove_leftover(directory: Path, lock: Path) -> bool:
-    """Remove a draft whose maker is dead, with sidecars that have got their names without their file."""
+    """Remove a draft whose maker is dead, with sidecars that have got their names without their file.
+
+    A file that was being replaced, or that has just replaced it, gets back what belongs to it.
+    """
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -212,11 +217,26 @@ def _remove_leftover(directory: Path, lock: Path) -> bool:
                 file, ending = names.split_sidecar(name)
                 placed = directory.with_name(name)
                 is_alone = ending and not os.path.lexists(directory.with_name(file))
-                if is_alone and os.path.exists(placed) and os.path.samefile(placed, directory / name):
+                if is_alone and _is_same(placed, directory / name):
                     placed.unlink()
+                elif not ending and name not in (_CONTENT, _BEFORE):
+                    _complete(directory, placed)
         return _remove(directory)
     finally:
         os.close(descriptor)
+
+
+def _complete(directory: Path, final: Path) -> None:
+    """Give a file that was killed while it was replaced its sidecars, whichever of the two it is."""
+    for own in (final.name, _BEFORE):
+        if _is_same(directory / own, final):
+            for ending in names.SIDECARS:
+                with contextlib.suppress(FileNotFoundError, FileExistsError):
+                    os.link(directory / f"{own}{ending}", final.with_name(f"{final.name}{ending}"))
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return os.path.exists(one) and os.path.exists(other) and os.path.samefile(one, other)
 
 
 def _remove(directory: Path) -> bool:
