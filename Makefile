@@ -7,6 +7,10 @@ BIN     = $(VENV)/bin
 PORT ?=
 NAME ?= $(shell id -un)
 
+# Without internet: a directory that everything comes from, filled by `make wheels` on another machine.
+WHEELS ?= $(wildcard wheels)
+OFFLINE = $(if $(WHEELS),UV_OFFLINE=1 UV_FIND_LINKS="$(abspath $(WHEELS))")
+
 PYTEST_ARGS ?=
 JOBS        ?= 2
 
@@ -16,12 +20,15 @@ PYTEST = env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest
 COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.10 --no-header \
 	    --no-emit-index-url --no-emit-find-links
 
-.PHONY: help up down fleet test unit lint format docs lock bench wheel clean
+DOWNLOAD = $(BIN)/python -m pip download --quiet --disable-pip-version-check --dest wheels
+
+.PHONY: help up down fleet wheels test unit lint format docs lock bench wheel clean
 
 help:
 	@echo "make up      a private package index on this machine (PORT=4000, NAME=alice, PPCTL_HOME=DIR)"
 	@echo "make down    stop it; its packages and users stay"
 	@echo "make fleet   for many hosts: ppctl and Ansible in .venv, and a wheelhouse for hosts without internet"
+	@echo "make wheels  fill the directory wheels: with it make up needs no internet (WHEELS=DIR: another one)"
 	@echo "make test    every test;  make unit: the quick ones"
 	@echo "make lint    ruff, mypy, shellcheck, yamllint;  make format: ruff format"
 	@echo "make docs    write the generated reference pages;  make bench: the benchmarks"
@@ -29,13 +36,20 @@ help:
 
 up: $(VENV)/.ppctl
 	@$(BIN)/ppctl init --quiet --keep $(if $(PORT),--port "$(PORT)")
-	@$(BIN)/ppctl up --first-user "$(NAME)"
+	@$(OFFLINE) $(BIN)/ppctl up --first-user "$(NAME)"
 
 down: $(VENV)/.ppctl
 	@$(BIN)/ppctl down
 
 fleet: $(VENV)/.fleet
 	@$(BIN)/ppctl wheelhouse wheelhouse
+
+wheels: $(VENV)/.ppctl
+	@rm -rf wheels
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir wheels .
+	@$(DOWNLOAD) . hatchling editables
+	@$(DOWNLOAD) --require-hashes --requirement ppctl/server/requirements-cache.lock
+	@echo "wheels: everything that make up needs on a machine without internet, for $$($(BIN)/python -V)"
 
 test: $(VENV)/.dev
 	@scripts/install-test-tools
@@ -68,14 +82,14 @@ lock: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(BIN)/python -m benchmarks
 
-wheel: $(VENV)/.dev
+wheel: $(VENV)/.ppctl
 	$(BIN)/uv build --quiet --wheel --out-dir dist
 
 clean:
-	rm -rf $(VENV) dist build wheelhouse .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) dist build wheelhouse wheels .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(VENV)/.ppctl: pyproject.toml scripts/make-venv
-	@scripts/make-venv $(PYTHON) $(VENV)
+	@WHEELS="$(WHEELS)" scripts/make-venv $(PYTHON) $(VENV)
 	@touch $@
 
 $(VENV)/.fleet: $(VENV)/.ppctl pyproject.toml

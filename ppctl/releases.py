@@ -231,16 +231,27 @@ def _package(requirement: str) -> str:
 
 def _uv_pip(arguments: list[str], release: Release, uv: str, python: Path, host: Host) -> None:
     source: list[str] = []
+    hint = "without internet set server.find_links (a directory of wheels) or server.index_url (a mirror)"
     if release.find_links:
         source = ["--no-index", "--find-links", release.find_links]
+        hint = f"put what is missing into {release.find_links} (server.find_links), then: ppctl up"
     elif release.index_url:
         source = ["--default-index", release.index_url]
+    command = [uv, "pip", *arguments, "--python", str(python), *source]
+    # The lock file names each file by its hash: what uv has kept of them needs no network.
+    offline = [*command, "--offline"] if arguments[0] == "install" and not release.find_links else []
+    if offline and host.run(offline, check=False, dies_with_us=True).returncode == 0:
+        return
     try:
-        host.run([uv, "pip", *arguments, "--python", str(python), *source], dies_with_us=True)
+        try:
+            host.run(command, dies_with_us=True)
+        except PpctlError as e:
+            if "certificate" not in e.message:
+                raise
+            # uv has authorities of its own; in a network that looks into TLS the machine's are right.
+            hint = "install the authority that signs here on this machine, or name it: SSL_CERT_FILE=…"
+            host.run(command, env={"UV_SYSTEM_CERTS": "1"}, dies_with_us=True)
     except PpctlError as e:
-        hint = "without internet set server.find_links (a directory of wheels) or server.index_url (a mirror)"
-        if "certificate" in e.message:  # uv's own hint names an option that ppctl does not have
-            hint = "where the machine knows the certificate, but not uv: export UV_SYSTEM_CERTS=1"
         raise PpctlError(f"cannot install the server's packages: {e.message}", hint) from e
 
 

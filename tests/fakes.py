@@ -72,6 +72,8 @@ class World:
     - `poison`: a text; a worker whose `server.json` or release holds it does not come up.
     - `listeners`: addresses that strangers have, with their names.
     - `uv_fails`: what uv complains about.
+    - `uv_has_kept`: whether uv can install without a network.
+    - `uv_knows_authority`: whether uv can install with a network, without the machine's certificates.
     """
 
     host: FakeHost = field(default_factory=FakeHost)
@@ -81,6 +83,8 @@ class World:
     poison: str = ""
     listeners: dict[tuple[str, int], str] = field(default_factory=dict)
     uv_fails: str = ""
+    uv_has_kept: bool = True
+    uv_knows_authority: bool = True
     last_pid: int = 5000
     stdout: io.StringIO = field(default_factory=io.StringIO)
     stderr: io.StringIO = field(default_factory=io.StringIO)
@@ -196,6 +200,10 @@ class World:
             return ""
         if self.uv_fails:
             return Completed(1, "", self.uv_fails)
+        if "--offline" in run.argv and not (self.uv_has_kept and self.uv_knows_authority):
+            return Completed(1, "", "network connectivity is disabled")
+        if not self.uv_knows_authority and not (run.env or {}).get("UV_SYSTEM_CERTS"):
+            return Completed(1, "", "invalid peer certificate: UnknownIssuer")
         path = Path(run.argv[run.argv.index("--python") + 1]).parents[1]
         if "compile" in run.argv:
             pins = (self.host.read(path / "requirements.in") or b"").decode()

@@ -84,36 +84,52 @@ def test_build_writes_its_marker_last() -> None:
 @pytest.mark.parametrize(
     ("values", "arguments"),
     [
-        ({}, ()),
-        ({"find_links": "/srv/wheels"}, ("--no-index", "--find-links", "/srv/wheels")),
-        ({"index_url": "https://mirror/simple"}, ("--default-index", "https://mirror/simple")),
+        ({}, []),
+        ({"find_links": "/srv/wheels"}, ["--no-index", "--find-links", "/srv/wheels"]),
+        ({"index_url": "https://mirror/simple"}, ["--default-index", "https://mirror/simple"]),
     ],
 )
-def test_where_packages_come_from(values: dict[str, object], arguments: tuple[str, ...]) -> None:
+def test_where_packages_come_from(values: dict[str, object], arguments: list[str]) -> None:
     world = World()
+    world.uv_has_kept = False
     releases.build(release(versions={"pypiserver": "2.4.1"}, **values), LAYOUT, world.host)
     pip = [run.argv for run in world.host.runs if run.argv[1] == "pip"]
-    assert [argv[2] for argv in pip] == ["compile", "install"]
-    for argv in pip:
-        assert argv[argv.index("--python") + 2 :] == arguments
+    asked = [(argv[2], list(argv[argv.index("--python") + 2 :])) for argv in pip]
+    from_what_is_kept = [] if "find_links" in values else [("install", [*arguments, "--offline"])]
+    assert asked == [("compile", arguments), *from_what_is_kept, ("install", arguments)]
     wanted = (
         world.host.read(release().path(LAYOUT).parent / pip[0][pip[0].index("--no-header") + 1]) or b""
     ).decode()
     assert "pypiserver==2.4.1\n" in wanted and "gunicorn" in wanted
 
 
+def test_what_uv_has_kept_needs_no_network() -> None:
+    world = World()
+    releases.build(release(), LAYOUT, world.host)
+    pip = [run.argv for run in world.host.runs if run.argv[1] == "pip"]
+    assert [argv[-1] for argv in pip] == ["--offline"]
+
+
+def test_the_machines_authorities_are_taken_where_uvs_own_do_not_do() -> None:
+    world = World()
+    world.uv_knows_authority = False
+    releases.build(release(), LAYOUT, world.host)
+    assert releases.is_complete(release().id, LAYOUT, world.host)
+
+
 @pytest.mark.parametrize(
-    ("complaint", "hint"),
+    ("complaint", "find_links", "hint"),
     [
-        ("No space left on device (os error 28)", "server.find_links"),
-        ("invalid peer certificate: UnknownIssuer", "export UV_SYSTEM_CERTS=1"),
+        ("No space left on device (os error 28)", "", "server.find_links"),
+        ("there is no version of gunicorn==26.0.0", "/srv/wheels", "put what is missing into /srv/wheels"),
+        ("invalid peer certificate: UnknownIssuer", "", "SSL_CERT_FILE=…"),
     ],
 )
-def test_a_build_that_fails_leaves_nothing(complaint: str, hint: str) -> None:
+def test_a_build_that_fails_leaves_nothing(complaint: str, find_links: str, hint: str) -> None:
     world = World()
     world.uv_fails = f"error: {complaint}"
     with pytest.raises(PpctlError, match=rf"cannot install(.|\n)*{re.escape(complaint)}") as caught:
-        releases.build(release(), LAYOUT, world.host)
+        releases.build(release(find_links=find_links), LAYOUT, world.host)
     assert hint in caught.value.hint
     assert world.host.list(HOME / "releases") == []
 

@@ -71,19 +71,23 @@ def elsewhere(subject: Subject) -> Iterator[Finding]:
         here = known.parse(content) if content is not None else frozenset()
     except ValueError as e:
         raise CannotCheck(f"{subject.layout.names}: {e}") from e
-    patterns = [check_pattern(each) for each in subject.settings.private]
     for name in sorted(here & found):
         yield warning(
             f"{name} is here and at {url}: a client that asks both may install that one",
             mend="if that one is not yours, let clients ask this index alone "
             f"({subject.ppctl('client', 'pip')}), and register the name there or give yours another one",
         )
-    for name in sorted(name for name in found - here if is_private(name, patterns)):
-        yield warning(
-            f"{name} is private and was never here, and somebody has it at {url}",
-            mend="if that one is not yours, let clients ask this index alone "
-            f"({subject.ppctl('client', 'pip')}), and do not use the name",
-        )
+    # For each pattern one: what begins like an ordinary word is somebody's many times over.
+    others = found - here
+    for pattern in subject.settings.private:
+        names = sorted(name for name in others if is_private(name, [check_pattern(pattern)]))
+        others -= set(names)
+        if names:
+            yield warning(
+                f"private by {pattern}, never here, and at {url} somebody's ({len(names)}): {listed(names)}",
+                mend="if they are not yours, let clients ask this index alone "
+                f"({subject.ppctl('client', 'pip')}), and do not use these names",
+            )
 
 
 def _restore(subject: Subject) -> str:

@@ -55,7 +55,7 @@ def _token(subject: Subject, token: Token, active: set[str]) -> Iterator[Finding
         yield warning(
             f"the token {token.name} is refused: its user {token.user} is disabled or gone", mend=revoke
         )
-    elif token.expires is not None and token.expires - subject.now < SOON:
+    elif token.expires is not None and token.expires - subject.now < _soon(token):
         scope = [word for pattern in token.rights.upload for word in ("--upload", pattern)]
         scope += ["--read"] if token.rights.read else []
         yield warning(
@@ -63,6 +63,11 @@ def _token(subject: Subject, token: Token, active: set[str]) -> Iterator[Finding
             mend="make one to follow it: "
             + subject.ppctl("token create", f"{token.name}-2", "--user", token.user, *scope),
         )
+
+
+def _soon(token: Token) -> float:
+    """Return how long before its end a token is warned of: one for a day was meant to end soon."""
+    return min(SOON, ((token.expires or 0.0) - token.created) / 4)
 
 
 def _lines(subject: Subject) -> dict[str, htpasswd.Line]:

@@ -61,14 +61,14 @@ def status(index: Index, host: Host, out: Output, name: str, value: str, *, reas
 
 def owner(index: Index, host: Host, out: Output, name: str, user: str | None, *, nobody: bool) -> int:
     """Say who owns a project, or make somebody its owner. Returns the exit code."""
-    changed = False
+    changed, already = False, ""
     if user is not None:
         users.find(index, host, user)
     if user is not None or nobody:
         changed, _ = packages.change(index, host, "owner", name, user=user or "")
+        already = "" if changed else " already"
     else:
         user = packages.project(index, host, name)["owner"]
-    already = " already" if not changed and (user is not None or nobody) else ""
     out.info(f"{printable(name)} belongs to {printable(user or 'nobody')}{already}")
     if changed and not index.settings.ownership:
         out.warn("it counts with `ownership: true` in ppctl.yml")

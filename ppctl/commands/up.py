@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -158,7 +159,7 @@ def up(
     if password:
         out.text(f"\nfirst user: {first_user}\npassword:   {password}   (shown only now)")
     if password or is_first:
-        _tell_next(found, out, first_user or "" if password else "")
+        _tell_next(found, machine, first_user or "" if password else "")
     changes = [*before, *changes]
     result = {
         "changed": bool(changes),
@@ -243,9 +244,12 @@ def _tell(found: Index, changes: list[Change], out: Output) -> None:
         out.info(f"nothing to change: index {found.settings.name} is as {found.layout.settings} says")
 
 
-def _tell_next(found: Index, out: Output, user: str) -> None:
+def _tell_next(found: Index, machine: Machine, user: str) -> None:
     from ppctl.clients import entry_of, next_steps
 
+    out = machine.out
     out.info("\nwhat to type next:")
+    if found.settings.login and not users.users(found, machine.host):
+        out.info(f"  ppctl adduser -C {shlex.quote(str(found.home))} USER")
     for line in next_steps(entry_of(found.settings, user)):
         out.info(f"  {line}")

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from ppctl.server import kept
 from ppctl.server.followed import Followed
+from ppctl.server.owners import THROW_AWAY
 
 log = logging.getLogger("ppctl.server.known")
 
@@ -65,8 +66,11 @@ class Known:
             return frozenset(found)
 
     def remember(self, projects: Iterable[str]) -> None:
-        """Add names, on the disk when this returns. Raises OSError."""
-        wanted = {name for name in projects if ORDINARY.fullmatch(name)}
+        """Add names, on the disk when this returns. Raises OSError.
+
+        Not those of `ppctl client check`: each check makes a new one, and they are private without the list.
+        """
+        wanted = {name for name in projects if ORDINARY.fullmatch(name) and not name.startswith(THROW_AWAY)}
         found = self._names()
         if not wanted or (found is not None and wanted <= found):
             return

@@ -53,6 +53,15 @@ def test_nothing_is_wrong_with_a_healthy_index(example: Callable[[], Example]) -
     assert len(findings) > 25
 
 
+def test_a_token_that_was_made_for_a_day_is_not_warned_of_all_day() -> None:
+    warned = []
+    for left in (20, 7, 5):
+        example = healthy()
+        _token(created=NOW - (24 - left) * 3600, expires=NOW + left * 3600)(example)
+        warned.append(any(f.severity is W for f in found(example, "tokens")))
+    assert warned == [False, False, True]
+
+
 @dataclass(frozen=True)
 class Case:
     """Something that breaks a healthy index, and what the check of that name then says."""
@@ -274,8 +283,10 @@ def _moot(e: Example) -> None:
     e.change(login=[])
 
 
-def _token(user: str = "ci", expires: float | None = None) -> Callable[[Example], object]:
-    token = Token("ci", user, "0" * 64, Rights(upload=("team-*",)), created=NOW, expires=expires)
+def _token(
+    user: str = "ci", expires: float | None = None, created: float = NOW - 90 * 86400
+) -> Callable[[Example], object]:
+    token = Token("ci", user, "0" * 64, Rights(upload=("team-*",)), created=created, expires=expires)
     return _put("permissions.json", permissions.serialise(Permissions({}, {"ci": token})).decode())
 
 
@@ -308,7 +319,14 @@ CASES = [
     Case(
         "elsewhere", _taken("foo"), W, "foo is here and at https://pypi.org/simple/", "ask this index alone"
     ),
-    Case("elsewhere", _taken("corp-x", private=["Corp.*"]), W, "corp-x is private", "do not use the name"),
+    Case(
+        "elsewhere",
+        _taken(*(f"corp-{letter}" for letter in "abcdefg"), private=["Corp.*", "corp-a", "xyz"]),
+        W,
+        "private by Corp.*, never here, and at https://pypi.org/simple/ somebody's (7): "
+        "corp-a, corp-b, corp-c, corp-d, corp-e and 2 more",
+        "do not use these names",
+    ),
     Case("cache", _cached(None), P, "cache.sock: it does not answer", "ppctl logs"),
     Case("cache", _cached("h answers 500"), W, "upstream_url: the other index: h answers 500", ""),
     Case("links", _link("releases/current", "gone"), P, "releases/current: dangling link: gone", UP),

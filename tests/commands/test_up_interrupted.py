@@ -183,6 +183,19 @@ def test_what_to_type_next_comes_with_the_first_up_that_works() -> None:
     assert shown == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("login", "users", "is_told"),
+    [(["upload"], b"", True), (["upload"], b"ann:$2y$10$" + b"a" * 53 + b"\n", False), ([], b"", False)],
+)
+def test_where_nobody_can_upload_it_says_how_to_add_a_user(
+    login: list[str], users: bytes, is_told: bool
+) -> None:
+    world = configure(World(), login=login)
+    world.host.put(HOME / "htpasswd", users.decode(), mode=0o640)
+    up(world)
+    assert (f"ppctl adduser -C {HOME} USER" in world.stdout.getvalue()) is is_told
+
+
 def fail_write(world: World, number: int) -> None:
     """Let the `number`-th write of a file fail."""
     left = number

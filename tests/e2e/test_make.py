@@ -157,12 +157,43 @@ def test_another_port_is_not_ignored(newcomer: Newcomer, printed: str) -> None:
     assert "another `port`" in done.stderr
 
 
-def test_pips_mirror_is_uvs_too(newcomer: Newcomer, printed: str) -> None:
+NOWHERE = "PIP_INDEX_URL=http://127.0.0.1:9/simple/"
+
+
+def test_pips_mirror_is_uvs_too(newcomer: Newcomer, printed: str, tmp_path: Path) -> None:
     (newcomer.checkout / "pyproject.toml").touch()
-    done = newcomer.make("up", "PIP_INDEX_URL=http://127.0.0.1:9/simple/")
+    done = newcomer.make("up", NOWHERE, f"UV_CACHE_DIR={tmp_path}")
     assert done.returncode == 2
-    assert "127.0.0.1:9" in done.stderr
-    assert "error: cannot install what ppctl needs" in done.stderr
+    assert "error: what ppctl needs is not on this machine" in done.stderr
+    assert "cannot be reached (http://127.0.0.1:9)" in done.stderr
+
+
+def test_what_is_there_needs_no_network(newcomer: Newcomer, printed: str) -> None:
+    (newcomer.checkout / "pyproject.toml").touch()
+    done = newcomer.make("up", "HTTP_PROXY=http://127.0.0.1:9", "HTTPS_PROXY=http://127.0.0.1:9")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_without_a_network_two_lines_say_what_to_do(newcomer: Newcomer) -> None:
+    done = newcomer.make("up", NOWHERE, "VENV=.venv-none")
+    assert done.returncode == 2
+    assert "error: uv is not on this machine, and the package index cannot be reached" in done.stderr
+    assert "make wheels" in done.stderr
+    assert "WARNING" not in done.stderr
+
+
+def test_from_a_directory_of_wheels_without_a_network(newcomer: Newcomer, tmp_path: Path) -> None:
+    assert newcomer.make("wheels").returncode == 0
+    other = Newcomer(Path(tempfile.mkdtemp(prefix="ppctl-make-")), pick_port())
+    copy_checkout(other.checkout)
+    (newcomer.checkout / "wheels").rename(other.checkout / "wheels")
+    try:
+        done = other.make("up", NOWHERE, f"PORT={other.port}", f"UV_CACHE_DIR={tmp_path}")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"index pypi is up: http://127.0.0.1:{other.port}" in done.stdout
+    finally:
+        end_index(other.home)
+        shutil.rmtree(other.folder)
 
 
 def test_make_down_stops_it(newcomer: Newcomer, printed: str) -> None:

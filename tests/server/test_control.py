@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ppctl.server.marks import FILE_NAME
+from ppctl.server.owners import Owners
 from tests.cli import on_terminal, ppctl
 from tests.server.archives import wheel
 from tests.server.signed import signed_form
@@ -182,3 +183,19 @@ def test_nobody_else_can_ask(home: Home) -> None:
         assert home.workers[0].request("POST", "/_ppctl/packages", bad).status == 400
     assert len(listed(home)) == 2
     assert Path(home.packages / WHEELS[0][0]).exists()
+
+
+def test_only_a_change_that_is_none_is_already_so(home: Home) -> None:
+    Owners(home.path / "packages", home.path / "run").put("foo-bar", "ann")
+    said = [
+        (ran.out + ran.err).splitlines()[0]
+        for ran in (
+            ppctl("packages", "owner", "foo-bar", *more) for more in ([], ["--nobody"], ["--nobody"], [])
+        )
+    ]
+    assert said == [
+        "foo-bar belongs to ann",
+        "foo-bar belongs to nobody",
+        "foo-bar belongs to nobody already",
+        "foo-bar belongs to nobody",
+    ]

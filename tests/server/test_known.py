@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from ppctl.server import known
 from ppctl.server.catalogue import Catalogue
 from ppctl.server.known import FILE_NAME, HEADER, Known
+from ppctl.server.owners import THROW_AWAY
 from ppctl.server.reconcile import Reconciler
 from tests.server.archives import wheel
 
@@ -51,6 +52,11 @@ def test_a_name_is_written_once(names: Known) -> None:
     assert names.path.stat() == before
     assert (names.has("foo"), names.has("baz")) == (True, False)
     assert names.path.read_bytes() == HEADER + b"bar\nfoo\n"
+
+
+def test_what_checks_upload_is_not_written(names: Known) -> None:
+    names.remember([f"{THROW_AWAY}937a6957c8d6", "foo"])
+    assert names.path.read_bytes() == HEADER + b"foo\n"
 
 
 def test_what_no_index_can_have_is_not_written(names: Known) -> None:
