@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
@@ -10,6 +11,8 @@ from ppctl import workers
 from ppctl.errors import PpctlError
 from ppctl.host import Host
 from ppctl.index import Index
+from ppctl.output import printable
+from ppctl.server.spelling import normal
 from ppctl.workers import WorkerSilent
 
 PATH = "/_ppctl/packages"
@@ -26,7 +29,7 @@ def projects(index: Index, host: Host, *, former: bool = False) -> list[str]:
 
 def project(index: Index, host: Host, name: str) -> dict[str, Any]:
     """Return a project's `project` (normalised), `status`, `reason` and `files`. Raises PpctlError."""
-    return _ask(index, host, f"{PATH}?project={quote(name, safe='')}")
+    return _about(index, host, name, f"{PATH}?project={quote(name, safe='')}")
 
 
 def change(index: Index, host: Host, action: str, name: str, **more: str) -> tuple[bool, list[str]]:
@@ -34,8 +37,22 @@ def change(index: Index, host: Host, action: str, name: str, **more: str) -> tup
 
     Raises PpctlError when there is no such project or version, or no worker answers.
     """
-    found = _ask(index, host, PATH, {"action": action, "project": name, **more})
+    found = _about(index, host, name, PATH, {"action": action, "project": name, **more})
     return found["changed"], found["files"]
+
+
+def _about(
+    index: Index, host: Host, name: str, url: str, data: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Ask about a project; where there is none, say what may have been meant."""
+    try:
+        return _ask(index, host, url, data)
+    except PpctlError as e:
+        if e.hint or e.message != f"there is no project {normal(name)}":
+            raise
+        close = difflib.get_close_matches(normal(name), projects(index, host), n=3)
+        meant = f"did you mean {printable(' or '.join(close))}? " if close else ""
+        raise PpctlError(e.message, f"{meant}`ppctl packages list` lists them") from e
 
 
 def _ask(index: Index, host: Host, url: str, data: Mapping[str, str] | None = None) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from urllib.parse import urljoin
 
 import pytest
 
+from ppctl.server.cache import source
 from tests.server.archives import metadata, sdist, wheel
 from tests.server.cache_process import Cache, cached_home
 from tests.server.patience import within
@@ -394,3 +395,10 @@ def test_what_a_killed_program_leaves_is_removed(world: World) -> None:
     cache.start()
     assert list((cache.directory / "tmp").iterdir()) == []
     assert time.time() - cache.status()["started"] < 60
+
+
+def test_pip_hears_the_reason_before_it_gives_up() -> None:
+    limits = source._TIMEOUT.as_dict()
+    assert (limits["connect"] or 0) + (limits["read"] or 0) < 15, (
+        "pip's --timeout, unless it is told otherwise"
+    )

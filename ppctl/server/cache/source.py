@@ -19,7 +19,8 @@ PAUSE_SECONDS = 30.0
 """So long an index that does not answer is left alone, so that not everybody waits for it."""
 
 _ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.1"
-_TIMEOUT = httpx.Timeout(connect=5.0, read=20.0, write=20.0, pool=30.0)
+# Together less than the 15 seconds that pip waits: it gets the reason, or the page of before.
+_TIMEOUT = httpx.Timeout(connect=5.0, read=9.0, write=9.0, pool=30.0)
 
 
 class UpstreamError(Exception):
