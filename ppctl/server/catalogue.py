@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from ppctl.server import changes, metadata, names, store
+from ppctl.server import changes, metadata, names, scan, store
 from ppctl.server.answers import MustWait
 from ppctl.server.changes import Entry
 from ppctl.server.scan import Stamp
@@ -180,22 +180,33 @@ class Catalogue:
         about = metadata.parse(gzip.decompress(body), row[0]) if body else None
         return Entry(row[0], found, row[1], about, row[2])
 
-    def put(self, entries: Sequence[Entry], gone: Sequence[str] = ()) -> None:
-        """Enter files, or what is new about them; forget those that are `gone`. All or none."""
+    def put(self, entries: Sequence[Entry], gone: Sequence[str] = (), *, as_found: bool = False) -> None:
+        """Enter files, or what is new about them; forget those that are `gone`. All or none.
+
+        `as_found`: somebody has looked at the disk, and perhaps long ago. What is no longer so is left out:
+        since then another has stored or removed the file, and enters that himself.
+        """
         parsed = (names.parse(entry.path) for entry in entries)
-        self._remember({said.project for said in parsed if said and not said.sidecar})
-        self._writing(
-            lambda db: set().union(
-                *(changes.put(db, entry) for entry in entries), *(changes.remove(db, path) for path in gone)
-            )
-        )
+        projects = {said.project for said in parsed if said and not said.sidecar}
+        # Also those that came in with a new catalogue: from now on nothing else tells that they were here.
+        projects |= {said.project for path in gone if (said := names.parse(path))}
+        self._remember(projects)
+
+        def work(db: sqlite3.Connection) -> set[str]:
+            # In the transaction: who changes the file after this look enters it after this entry.
+            kept = [entry for entry in entries if not as_found or self._look(entry.path) == entry.stamp]
+            left = [path for path in gone if not as_found or self._look(path) is None]
+            puts = (changes.put(db, entry) for entry in kept)
+            return set().union(*puts, *(changes.remove(db, path) for path in left))
+
+        self._writing(work)
 
     def remove(self, paths: Iterable[str]) -> None:
         """Forget files. Unknown ones are none."""
-        listed = list(paths)
-        # Also those that came in with a new catalogue: from now on nothing else tells that they were here.
-        self._remember({said.project for path in listed if (said := names.parse(path))})
-        self._writing(lambda db: set().union(*(changes.remove(db, path) for path in listed)))
+        self.put((), list(paths))
+
+    def _look(self, path: str) -> Stamp | None:
+        return scan.look(self.packages / path)
 
     def checkpoint(self) -> None:
         """Move what has been committed from the log to the database."""

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from packaging.version import Version
 
-from ppctl.server import answers, marks, moment, names, negotiate, scan, simple, store
+from ppctl.server import answers, marks, moment, names, negotiate, reconcile, scan, simple, store
 from ppctl.server import pages as rendered
 from ppctl.server.catalogue import Catalogue, File
 from ppctl.server.changes import Entry
@@ -579,6 +579,49 @@ def test_a_change_while_a_new_catalogue_is_made_is_in_it(
     writers[0].join(10)
     assert [file.path for file in other.files("foo")] == [new.name]
     assert [file.path for file in catalogue.files("foo")] == [new.name]
+
+
+@pytest.mark.parametrize("what", ["removed", "replaced", "stored"])
+def test_what_the_watcher_saw_too_early_does_not_count(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """It has looked at a file; before it says so, the file is removed, replaced or stored by a request."""
+    path = catalogue.packages / "foo-1.0.zip"
+    reconciler = reconcile.Reconciler(catalogue)
+    examine, forget = reconcile.examine, reconciler._forget
+
+    def request() -> list[tuple[str, str | None]]:
+        path.unlink(missing_ok=True)
+        if what == "removed":
+            catalogue.remove([path.name])
+            return []
+        path.with_suffix(".new").write_bytes(b"the new one")
+        path.with_suffix(".new").rename(path)
+        stamp = scan.look(path)
+        assert stamp
+        catalogue.put([Entry(path.name, stamp, "11" * 32)])
+        return [(path.name, "11" * 32)]
+
+    expected = []
+
+    def examine_slowly(root: Path, name: str) -> Entry | None:
+        entry = examine(root, name)
+        expected.append(request())
+        return entry
+
+    def forget_slowly(paths: list[str]) -> None:
+        expected.append(request())
+        forget(paths)
+
+    catalogue.put([entry("foo-1.0.zip"), entry("bar-1.0.zip")])
+    if what == "stored":
+        monkeypatch.setattr(reconciler, "_forget", forget_slowly)
+    else:
+        path.write_bytes(b"the old one")
+        monkeypatch.setattr(reconcile, "examine", examine_slowly)
+    reconciler.check([path.name])
+    reconciler.work(1)
+    assert [(file.path, file.sha256) for file in catalogue.files("foo")] == expected[0]
 
 
 def test_a_change_is_made_whole_or_not_at_all(catalogue: Catalogue) -> None:
