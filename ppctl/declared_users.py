@@ -16,9 +16,9 @@ from msgspec import Struct
 
 from ppctl import passwords, permissions, users
 from ppctl.errors import UsageError
-from ppctl.output import printable
 from ppctl.server import htpasswd
 from ppctl.server.permissions import ORDINARY, Permissions, Rights, describe, to_data
+from ppctl.server.text import printable
 from ppctl.users import Edit, User
 
 Verify = Callable[[str, str], bool]

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 
 from ppctl import fleet
 from ppctl.fleet import HostResult
-from ppctl.output import Output, printable
+from ppctl.output import Output
+from ppctl.server.text import printable
 
 Tell = Callable[[HostResult], None]
 

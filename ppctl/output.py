@@ -16,11 +16,6 @@ ENVELOPE_VERSION = 1
 _STYLES = {"good": "32", "bad": "31", "warn": "33", "dim": "2", "bold": "1"}
 
 
-def printable(text: str) -> str:
-    """Return `text` with everything escaped that a terminal would act on instead of showing it."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
 def counted(number: object, noun: str) -> str:
     """Return a number with its noun: 1 user, 2 users."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -15,9 +15,9 @@ from ppctl.audit import Note
 from ppctl.errors import PpctlError, UsageError
 from ppctl.host import Host
 from ppctl.index import Index
-from ppctl.output import printable
 from ppctl.server import permissions
 from ppctl.server.permissions import EVERYTHING, ORDINARY, Permissions, Rights, Token
+from ppctl.server.text import printable
 
 KINDS = ("read", "upload", "admin")
 

@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 
 from ppctl.errors import UsageError
-from ppctl.output import printable
 from ppctl.permissions import check_patterns
 from ppctl.server import permissions
 from ppctl.server.permissions import TOKEN_NAME, Rights, Token
+from ppctl.server.text import printable
 
 DAY = 86_400.0
 SOON = 14 * DAY

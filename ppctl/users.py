@@ -17,10 +17,10 @@ from ppctl.audit import Note
 from ppctl.errors import PpctlError, UsageError
 from ppctl.host import Host
 from ppctl.index import Index
-from ppctl.output import printable
 from ppctl.server import htpasswd
 from ppctl.server.htpasswd import DISABLED_MARK
 from ppctl.server.permissions import TOKEN_USER, Permissions, Rights
+from ppctl.server.text import printable
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,10 @@ from ppctl import declared_users, index, permissions, users
 from ppctl.declared_users import Declaration
 from ppctl.host import Host
 from ppctl.index import Index
-from ppctl.output import Output, printable
+from ppctl.output import Output
 from ppctl.server import htpasswd
 from ppctl.server.permissions import Permissions
+from ppctl.server.text import printable
 from ppctl.users import Edit, User
 
 _DONE = {

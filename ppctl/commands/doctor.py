@@ -10,7 +10,8 @@ from ppctl.checks.base import Finding, Severity, Subject
 from ppctl.errors import EXIT_FAILED, EXIT_OK, PpctlError
 from ppctl.layout import Layout
 from ppctl.machine import Machine
-from ppctl.output import Output, printable
+from ppctl.output import Output
+from ppctl.server.text import printable
 
 _ORDER = list(Severity)
 _STYLES = {

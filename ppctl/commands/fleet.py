@@ -13,8 +13,9 @@ from ppctl.commands.fleet_words import UNCHANGED, hints, indexes, lines, plans, 
 from ppctl.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, PpctlError
 from ppctl.fleet import HostResult, Target
 from ppctl.live import progress
-from ppctl.output import Output, printable
+from ppctl.output import Output
 from ppctl.server.permissions import describe, from_data
+from ppctl.server.text import printable
 
 Row = tuple[str, str, str, str]
 """Host, index, result, what."""

@@ -8,9 +8,10 @@ from ppctl import packages, users
 from ppctl.errors import PpctlError
 from ppctl.host import Host
 from ppctl.index import Index
-from ppctl.output import Output, counted, printable
+from ppctl.output import Output, counted
 from ppctl.server.permissions import check_pattern
 from ppctl.server.spelling import normal
+from ppctl.server.text import printable
 from ppctl.server.upstream import is_private
 
 

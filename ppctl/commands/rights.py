@@ -9,9 +9,10 @@ from typing import Any, Literal
 from ppctl import permissions, tokens, users
 from ppctl.host import Host
 from ppctl.index import Index
-from ppctl.output import Output, printable
+from ppctl.output import Output
 from ppctl.server import accounts
 from ppctl.server.permissions import Rights, Token, describe, to_data
+from ppctl.server.text import printable
 from ppctl.settings import Action
 
 CHANGES = {"grant": permissions.grant, "revoke": permissions.revoke}

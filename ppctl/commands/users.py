@@ -9,10 +9,11 @@ from dataclasses import asdict
 from ppctl import audit, passwords, permissions, users
 from ppctl.host import Host
 from ppctl.index import Index
-from ppctl.output import Output, printable
+from ppctl.output import Output
 from ppctl.passwords import Source
 from ppctl.server import htpasswd
 from ppctl.server.permissions import describe, to_data
+from ppctl.server.text import printable
 
 _AT_ONCE = "works at once, no restart needed"
 

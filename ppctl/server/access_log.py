@@ -8,7 +8,8 @@ import select
 import time
 from typing import Any
 
-from ppctl.server.logs import printable, user_of
+from ppctl.server.logs import user_of
+from ppctl.server.text import printable
 
 _SECONDS = "[%d/%b/%Y:%H:%M:%S %z]"
 

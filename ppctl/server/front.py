@@ -16,8 +16,8 @@ from ppctl.server.access import bearer_as_basic
 from ppctl.server.answers import Answer, status_line
 from ppctl.server.body import BadBody, Body, TooSlow, guard, then_drain
 from ppctl.server.config import ServerConfig
-from ppctl.server.logs import printable
 from ppctl.server.proxies import Proxies, has_valid_host, look_through
+from ppctl.server.text import printable
 
 log = logging.getLogger("ppctl.server")
 

@@ -9,6 +9,7 @@ from gunicorn.glogging import Logger
 
 from ppctl.server.access import IDENTITY
 from ppctl.server.permissions import Identity
+from ppctl.server.text import printable
 
 
 class AccessLogger(Logger):  # type: ignore[misc]
@@ -31,10 +32,3 @@ def user_of(environ: Mapping[str, Any]) -> str | None:
     """Return who has logged in with a request, None for nobody."""
     identity: Identity | None = environ.get(IDENTITY)
     return identity.label if identity else None
-
-
-def printable(text: str) -> str:
-    """Return a text with all that is not printable escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
