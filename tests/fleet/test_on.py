@@ -542,9 +542,10 @@ class Terminal(io.StringIO):
 def on_a_terminal(names: Sequence[str], rows: int, monkeypatch: pytest.MonkeyPatch) -> Terminal:
     """Show hosts that begin, and of which the last one is done."""
     terminal = Terminal()
-    monkeypatch.setattr(live.shutil, "get_terminal_size", lambda _: os.terminal_size((40, rows)))
-    monkeypatch.delenv("TERM", raising=False)
-    with live.progress(Output(stderr=terminal)) as tell:
+    with monkeypatch.context() as patch, live.progress(Output(stderr=terminal)) as tell:
+        # Only meanwhile: pytest asks for the terminal's size, too.
+        patch.setattr(live.shutil, "get_terminal_size", lambda _: os.terminal_size((40, rows)))
+        patch.delenv("TERM", raising=False)
         for name in names:
             tell(HostResult(name, doing="Install ppctl"))
         tell(HostResult(names[-1], state="ok", changed=True, step="Install ppctl " + "x" * 40))
