@@ -11,8 +11,8 @@ from ppctl import workers
 from ppctl.errors import PpctlError
 from ppctl.host import Host
 from ppctl.index import Index
-from ppctl.output import printable
 from ppctl.server.spelling import normal
+from ppctl.server.text import printable
 from ppctl.workers import WorkerSilent
 
 PATH = "/_ppctl/packages"
