@@ -105,8 +105,9 @@ class Catalogue:
         return found
 
     def changed_since(self, number: int) -> list[str]:
-        """Return the projects that have changed since the change of this number, but not those that went."""
-        return [name for (name,) in self._all("SELECT name FROM projects WHERE change > ?", number)]
+        """Return the projects that have changed since the change of this number, also those that went."""
+        query = "SELECT name FROM projects WHERE change > ? UNION ALL SELECT name FROM gone WHERE change > ?"
+        return [name for (name,) in self._all(query, number, number)]
 
     def projects(self) -> list[str]:
         """Return the names of all projects, sorted."""

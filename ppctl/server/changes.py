@@ -98,9 +98,9 @@ def _number(db: sqlite3.Connection, touched: set[str]) -> None:
             "SELECT 1 FROM files WHERE project = ? AND sidecar = '' LIMIT 1", (project,)
         ).fetchone()
         is_changed = is_changed or was != has
-        if has:
-            db.execute("INSERT OR REPLACE INTO projects VALUES (?, ?)", (project, change))
-        else:
-            db.execute("DELETE FROM projects WHERE name = ?", (project,))
+        # One that is gone keeps its number: who has its page has to hear of it.
+        entered, left = ("projects", "gone") if has else ("gone", "projects")
+        db.execute(f"INSERT OR REPLACE INTO {entered} VALUES (?, ?)", (project, change))  # noqa: S608
+        db.execute(f"DELETE FROM {left} WHERE name = ?", (project,))  # noqa: S608
     if is_changed:
         db.execute("UPDATE changes SET names = ?", (change,))

@@ -189,11 +189,9 @@ class Pages:
         if was is None or was[0][0] != seen[0][0]:  # a new catalogue counts from the beginning
             self._drop(list(self._pages))
         elif was[0] != seen[0]:
-            changed = set(self._catalogue.changed_since(self._number))
+            changed = self._catalogue.changed_since(self._number)
             if last_of_names != self._names_number:
-                changed |= {INDEX, *(project for project, _ in self._pages)}.difference(
-                    self._catalogue.projects()
-                )
+                changed.append(INDEX)
             self._drop([(project, is_json) for project in changed for is_json in (False, True)])
         if was is not None and was[1] != seen[1]:
             of = self._marks.of

@@ -24,7 +24,7 @@ from ppctl.server.digest import examine
 
 log = logging.getLogger("ppctl.server.catalogue")
 
-VERSION = 2
+VERSION = 3
 """The number of the schema. It is in the file's name: during an upgrade two releases run side by side."""
 
 BUSY_SECONDS = 10.0
@@ -69,6 +69,7 @@ CREATE INDEX files_by_inode ON files (inode);
 CREATE INDEX files_without_hash ON files (size) WHERE sha256 IS NULL;
 CREATE TABLE metadata (id INTEGER PRIMARY KEY, gzipped BLOB NOT NULL);
 CREATE TABLE projects (name TEXT PRIMARY KEY, change INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE gone (name TEXT PRIMARY KEY, change INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE changes (last INTEGER NOT NULL, names INTEGER NOT NULL);
 INSERT INTO changes VALUES (1, 1);
 """
