@@ -8,6 +8,7 @@ the kernel's limit is reached, it looks at the times all the time.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import os
 import sqlite3
@@ -218,6 +219,7 @@ class Session:
                 found: _settled_time(self._root / found) for found in scan.directories(self._root)
             }
             self._at_leisure(self._reconciler.check_all())
+            _give_memory_back()
             self._next_full = time.monotonic() + FULL_SECONDS
         elif now >= self._next_poll:
             for directory in self._changed_directories():
@@ -265,6 +267,12 @@ class Session:
     def _at_leisure(self, work: Iterator[None]) -> None:
         for _ in work:
             self._stopping.wait(_PAUSE_SECONDS)
+
+
+def _give_memory_back() -> None:
+    """Let the kernel have what a look at many files took, where the C library can (malloc_trim(3))."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _settled_time(directory: Path) -> int | None:
