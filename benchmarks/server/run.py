@@ -18,7 +18,9 @@ from benchmarks.server.servers import Running
 JSON_GZIP = {"Accept": "application/vnd.pypi.simple.v1+json", "Accept-Encoding": "gzip"}
 COUNTS = (1000, 10_000, 50_000)
 ROUNDS = 3
-UV_ROUNDS = 9  # so short that what else the machine does weighs more
+# Of what is compared closely, or is so short that what else the machine does weighs more.
+PAGE_ROUNDS = 8
+UV_ROUNDS = 9
 FEWEST = COUNTS[0]
 UPLOADS = 7
 # devpi takes ten minutes to import more files, and the other two minutes to install from more.
@@ -98,7 +100,7 @@ def _rates(results: Results, count: int, root: Path, running: dict[str, Running]
     projects = {name: packages.projects(FEWEST if name == "few" else count) for name in running}
     files = [f"/packages/{path.name}" for path in packages.small(root)]
     for what in page.RATES:
-        for number in range(-1, ROUNDS):
+        for number in range(-1, PAGE_ROUNDS if what == "pages" else ROUNDS):
             for name, server in running.items():
                 if what not in {"login": ("pages", "small"), "few": ("pages",)}.get(name, page.RATES):
                     continue

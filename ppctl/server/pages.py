@@ -21,7 +21,7 @@ from ppctl.server.spool import Spool
 
 log = logging.getLogger("ppctl.server.pages")
 
-MAX_BYTES = 18 << 20
+MAX_BYTES = 15 << 20
 """How much memory the pages of one worker may take: enough for 50,000 files, most of them in the spool."""
 
 MAX_SPOOL = 256 << 20
