@@ -229,6 +229,17 @@ def _package(requirement: str) -> str:
     return requirement.strip().lower()
 
 
+def _from_kept(command: list[str], host: Host) -> bool:
+    """Install what uv has kept, without the network: the lock file names each file by its hash."""
+    try:
+        host.run([*command, "--offline"], dies_with_us=True)
+    except PpctlError as e:
+        if "No space left" in e.message:  # the next try would tell of what this one has left
+            raise
+        return False
+    return True
+
+
 def _uv_pip(arguments: list[str], release: Release, uv: str, python: Path, host: Host) -> None:
     source: list[str] = []
     hint = "without internet set server.find_links (a directory of wheels) or server.index_url (a mirror)"
@@ -238,11 +249,9 @@ def _uv_pip(arguments: list[str], release: Release, uv: str, python: Path, host:
     elif release.index_url:
         source = ["--default-index", release.index_url]
     command = [uv, "pip", *arguments, "--python", str(python), *source]
-    # The lock file names each file by its hash: what uv has kept of them needs no network.
-    offline = [*command, "--offline"] if arguments[0] == "install" and not release.find_links else []
-    if offline and host.run(offline, check=False, dies_with_us=True).returncode == 0:
-        return
     try:
+        if arguments[0] == "install" and not release.find_links and _from_kept(command, host):
+            return
         try:
             host.run(command, dies_with_us=True)
         except PpctlError as e:

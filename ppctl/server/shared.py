@@ -14,6 +14,7 @@ import os
 import secrets
 import struct
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Table:
         self._sets = max(1, slots // _WAYS)
         self._lock = threading.Lock()
         self._file = _open(path, _SALT + self._sets * _SET)
+        weakref.finalize(self, os.close, self._file)
         self._salt = os.pread(self._file, _SALT, 0)
 
     @contextlib.contextmanager

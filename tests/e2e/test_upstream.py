@@ -93,8 +93,10 @@ def test_pip_and_uv_install_through_the_cache_also_when_upstream_is_away(
     assert site.get("/upstream/team-thing/" + "a" * 64 + "/team_thing-99.0-py3-none-any.whl") == 404
     assert private_requests(index) == []
     assert "team-thing" in site.ppctl("packages", "list", "--former").stdout
-    assert "corp-tools is private" in site.ppctl("doctor", "--upstream", check=False).stdout
-    assert "team-thing is here and at" in site.ppctl("doctor", "--upstream", check=False).stdout
+    told = site.ppctl("doctor", "--upstream", check=False).stdout
+    assert "private by corp-*, never here" in told
+    assert "(1): corp-tools" in told
+    assert "team-thing is here and at" in told
 
 
 def _cache_pid(site: Site) -> int:
