@@ -381,7 +381,7 @@ def test_no_uv(new_home: NewHome, ppctl: Ppctl, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.e2e
 def test_no_packages_to_install(new_home: NewHome, ppctl: Ppctl, tmp_path: Path) -> None:
     home = new_home(server={"find_links": str(tmp_path)})
-    assert_told(ppctl("up", "-C", home), 1, "cannot install the server's packages", "put what is missing into")
+    assert_told(ppctl("up", "-C", home), 1, "cannot install the server's packages", "put what is missing")
     assert os.listdir(home / "releases") == []
 
 

@@ -27,6 +27,8 @@ UNITS = Path("/etc/systemd/system")
 """Where units made by hand are (systemd.unit(5))."""
 
 END_SECONDS = 10.0
+# Who waits for a disk ends when the disk has answered.
+KILLED_SECONDS = 60.0
 
 
 class Handmade(Protocol):
@@ -96,8 +98,8 @@ class Program:
         with ignoring(BAD_NAME, NOT_RUNNING):
             self._rpc().stopProcessGroup(self.name, True)
         # A run script without `exec`: its shell has ended, and the server lives on.
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            deadline = time.monotonic() + END_SECONDS
+        for number, seconds in ((signal.SIGTERM, END_SECONDS), (signal.SIGKILL, KILLED_SECONDS)):
+            deadline = time.monotonic() + seconds
             for pid in _alive(tree):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
