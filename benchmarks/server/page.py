@@ -47,7 +47,7 @@ LEAST_JUDGED = 10_000
 COLUMNS = ["server", "files", *FIGURES.values()]
 TEXT = """
 One run. The servers run side by side with the same small wheels, ten of a project, a graph of 20
-projects, and one wheel of 50 MB. Each of three rounds (of uv nine, of projects' pages eight) asks each
+projects, and one wheel of 50 MB. Each of three rounds (of uv nine, of projects' pages six) asks each
 server, one after the other; the best round counts, since what else the machine does makes a round worse,
 never better. Slow servers have one round, a longer one. Beside many files a further ppctl has 1,000: that
 tells what their number costs, not what the machine did meanwhile.

@@ -19,7 +19,7 @@ JSON_GZIP = {"Accept": "application/vnd.pypi.simple.v1+json", "Accept-Encoding":
 COUNTS = (1000, 10_000, 50_000)
 ROUNDS = 3
 # Of what is compared closely, or is so short that what else the machine does weighs more.
-PAGE_ROUNDS = 8
+PAGE_ROUNDS = 6
 UV_ROUNDS = 9
 FEWEST = COUNTS[0]
 UPLOADS = 7
