@@ -80,7 +80,8 @@ def elsewhere(subject: Subject) -> Iterator[Finding]:
     # For each pattern one: what begins like an ordinary word is somebody's many times over.
     others = found - here
     for pattern in subject.settings.private:
-        names = sorted(name for name in others if is_private(name, [check_pattern(pattern)]))
+        checked = [check_pattern(pattern)]
+        names = sorted(name for name in others if is_private(name, checked))
         others -= set(names)
         if names:
             yield warning(

@@ -161,8 +161,6 @@ class Pages:
 
     def render(self, project: str, *, is_json: bool, base: str) -> Page | None:
         """Return a page for an index that is mounted elsewhere, which is not kept."""
-        if project and not self._catalogue.has(project):
-            return None
         self._marks.version()  # so that they are as of now
         return self._page(project, is_json=is_json, base=base)
 
@@ -200,17 +198,18 @@ class Pages:
 
     def _make(self, key: Key) -> Page | None:
         project, is_json = key
-        if project and not self._catalogue.has(project):
-            return None
         page = self._page(project, is_json=is_json, base=self._base)
-        self._keep(key, page)
-        self.rendered += 1
+        if page is not None:
+            self._keep(key, page)
+            self.rendered += 1
         return page
 
-    def _page(self, project: str, *, is_json: bool, base: str) -> Page:
+    def _page(self, project: str, *, is_json: bool, base: str) -> Page | None:
         if project == INDEX:
             names = self._catalogue.projects()
             return Page(simple.index_json(names) if is_json else simple.index_html(names), NO_MARKS)
+        if not self._catalogue.has(project):
+            return None
         render: Callable[..., bytes] = simple.project_json if is_json else simple.project_html
         marks = self._marks.of(project)
         return Page(render(project, self._catalogue.files(project), marks, base, self._public_url), marks)
