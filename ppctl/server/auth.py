@@ -75,9 +75,9 @@ class Users:
             raise MustWait
         return self._hasher.verify(attempt, origin.aside) if known is None else known
 
-    def basis(self) -> object:
-        """Return what decides about logins: another object when the file has changed. Raises MustWait."""
-        return self._file.get(wait=False)
+    def state(self) -> object:
+        """Return another object than before when the file has changed. As Followed.state."""
+        return self._file.state()
 
     def is_active(self, user: str, *, wait: bool = True) -> bool:
         """Return whether there is such a user, and not disabled."""
@@ -164,6 +164,7 @@ class _File:
     def __init__(self, path: Path) -> None:
         self._followed = Followed(path, _parse)
         self._complained = False
+        self.state = self._followed.state
 
     def get(self, *, wait: bool = True) -> _Users:
         """Return what the file says; nobody when it is missing or cannot be read."""

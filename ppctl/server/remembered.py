@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import operator
 import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ppctl.server.permissions import Identity
 
@@ -79,15 +78,12 @@ class Allowed:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._keyed = hashlib.blake2b(key=secrets.token_bytes(32), digest_size=16)
         self._clock = clock
-        self._basis: Sequence[object] = ()
+        self._basis: object = None
         self._known: dict[bytes, tuple[float, Identity]] = {}
 
-    def get(self, header: str, action: str, basis: Sequence[object]) -> Identity | None:
-        """Return who is allowed to do it. `basis`: the objects that decide; with other ones nobody is."""
-        is_same = basis is self._basis or (
-            len(basis) == len(self._basis) and all(map(operator.is_, basis, self._basis))
-        )
-        if not is_same or len(self._known) > _MOST_ALLOWED:
+    def get(self, header: str, action: str, basis: object) -> Identity | None:
+        """Return who is allowed to do it. `basis`: what that is decided by; with another one nobody is."""
+        if basis is not self._basis or len(self._known) > _MOST_ALLOWED:
             self._basis = basis
             self._known.clear()
             return None
