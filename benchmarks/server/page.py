@@ -18,6 +18,7 @@ TITLES = {
     "login": "ppctl, with a login",
     "nginx": "nginx, static tree",
 }
+CLIENTS = ("uv", "pip")
 FIGURES = {
     "pages": "pages/s",
     "json": "JSON, gzip/s",
@@ -47,10 +48,10 @@ LEAST_JUDGED = 10_000
 COLUMNS = ["server", "files", *FIGURES.values()]
 TEXT = """
 One run. The servers run side by side with the same small wheels, ten of a project, a graph of 20
-projects, and one wheel of 50 MB. Each of three rounds (of uv nine, of projects' pages six) asks each
-server, one after the other; the best round counts, since what else the machine does makes a round worse,
-never better. Slow servers have one round, a longer one. Beside many files a further ppctl has 1,000: that
-tells what their number costs, not what the machine did meanwhile.
+projects, and one wheel of 50 MB. Each of three rounds (of pages and small wheels eight, of uv nine) asks
+each server, one after the other; the best round counts, since what else the machine does makes a round
+worse, never better. Slow servers have one round, a longer one. Beside many files a further ppctl has
+1,000: that tells what their number costs, not what the machine did meanwhile.
 
 wrk asks with eight connections that stay open, on the same cores: for all projects' pages in turn, for
 the same as gzipped JSON, for the index page, for a thousand small wheels, for the wheel of 50 MB.
@@ -200,7 +201,7 @@ def _targets(results: Results, counts: Sequence[int]) -> list[list[str]]:
             judge(f"{title} with a login", files, value, 0.8, "× without", least=True)
         value = results.ratio("visible", count, "devpi", name="login")
         judge("upload with a login until listed", files, value, 0.2, "× devpi", least=False)
-        for client in ("uv", "pip"):
+        for client in CLIENTS:
             value = results.ratio(client, count, "nginx")
             judge(f"`{client} install` of 20 packages", files, value, 1.2, "× nginx", least=False)
     last = counts[-1]

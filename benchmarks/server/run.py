@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.report import markdown
@@ -19,22 +19,42 @@ JSON_GZIP = {"Accept": "application/vnd.pypi.simple.v1+json", "Accept-Encoding":
 COUNTS = (1000, 10_000, 50_000)
 ROUNDS = 3
 # Of what is compared closely, or is so short that what else the machine does weighs more.
-PAGE_ROUNDS = 6
-UV_ROUNDS = 9
-FEWEST = COUNTS[0]
+MORE_ROUNDS = {"pages": 8, "small": 8, "uv": 9}
 UPLOADS = 7
-# devpi takes ten minutes to import more files, and the other two minutes to install from more.
-MOST_DEVPI = 10_000
+SLOW_UPLOADS = 3
+# A slow server takes minutes to install from more.
 MOST_SLOW_INSTALLS = 10_000
 
-OTHERS: dict[str, Callable[[Path], AbstractContextManager[Running]]] = {
-    "login": servers.ours_with_login,
-    "devpi": devpi.run,
-    "cached": servers.cached,
-    "stock": servers.stock,
+
+@dataclass(frozen=True)
+class Plan:
+    """What a server is asked for. `files`: how many it has, where that is not all. `most`: it is left out
+    where there are more. `slow`: it has one round of each, a longer one.
+    """
+
+    start: Callable[[Path], AbstractContextManager[Running]]
+    rates: Collection[str] = page.RATES
+    uploads: bool = True
+    clients: Collection[str] = page.CLIENTS
+    files: int | None = None
+    most: int | None = None
+    slow: bool = False
+
+    def seconds(self, seconds: int, count: int) -> int:
+        """Return how long a round takes, where it takes `seconds` for others."""
+        return seconds * (1 if not self.slow else 3 if count < 50_000 else 6)
+
+
+_SLOW_RATES = [what for what in page.RATES if what != "json"]
+OURS = Plan(servers.ours)
+PLANS = {
+    "few": Plan(servers.ours, rates=["pages"], uploads=False, clients=[], files=COUNTS[0]),
+    "login": Plan(servers.ours_with_login, rates=["pages", "small"], clients=[]),
+    "devpi": Plan(devpi.run, most=10_000),  # importing more takes ten minutes
+    "cached": Plan(servers.cached, rates=_SLOW_RATES, slow=True),
+    "stock": Plan(servers.stock, rates=_SLOW_RATES, slow=True),
 }
-SLOW = ("cached", "stock")
-NAMES = ("nginx", *OTHERS)
+NAMES = ("nginx", *PLANS)
 
 
 def main(
@@ -47,8 +67,10 @@ def main(
         print(f"making {max(counts):,} packages", flush=True)
         packages.make(work / "whole", max(counts))
         for number, count in enumerate(counts, 1):
-            with _trees(work, count) as tree:
-                _measure(results, count, tree, seconds, only)
+            try:
+                _Measurement(results, count, seconds, work).run(only)
+            finally:
+                shutil.rmtree(work / str(count), ignore_errors=True)
             if write:  # also when the rest is interrupted
                 page.write(results, counts[:number])
     finally:
@@ -57,108 +79,126 @@ def main(
         print(page.text(results, counts), markdown(page.COLUMNS, page.rows(results, counts)), sep="\n")
 
 
-@contextlib.contextmanager
-def _trees(work: Path, count: int) -> Iterator[Callable[[str], Path]]:
-    """Give a function that makes a tree of packages for a server."""
-    trees = work / str(count)
-    try:
-        yield lambda name: packages.link(work / "whole", FEWEST if name == "few" else count, trees / name)
-    finally:
-        shutil.rmtree(trees, ignore_errors=True)
+class _Measurement:
+    """All servers with so many files; they run side by side: each round asks one after the other."""
 
+    def __init__(self, results: Results, count: int, seconds: int, work: Path) -> None:
+        self._results = results
+        self._count = count
+        self._seconds = seconds
+        self._work = work
+        self._servers: dict[str, tuple[Plan, Running]] = {}
 
-def _measure(
-    results: Results, count: int, tree: Callable[[str], Path], seconds: int, only: Sequence[str]
-) -> None:
-    """Measure all servers, which run side by side: each round asks each of them, one after the other."""
-    root = tree("ppctl")
-    with servers.ours(root) as ours:
-        with ExitStack() as stack:
-            running = {"ppctl": ours}
-            if "nginx" in only:
-                running["nginx"] = stack.enter_context(servers.nginx(tree("nginx"), ours))
-            if count > FEWEST:
-                running["few"] = stack.enter_context(servers.ours(tree("few")))
-            for name in only:
-                if name in OTHERS and not (name == "devpi" and count > MOST_DEVPI):
-                    print(f"{count:,} files: starting {name}", flush=True)
-                    running[name] = stack.enter_context(OTHERS[name](tree(name)))
-            _rates(results, count, root, running, seconds)
-            _uploads(results, count, running)
-            _installs(results, count, running)
-            for name, server in running.items():
-                results.put(name, count, "memory", server.memory())
-        # Again, alone: beside others of the same Python it looks smaller.
-        results.put("ppctl", count, "memory", ours.memory())
-        results.print("ppctl", count, "memory")
-        new, known = servers.start(ours)
-        results.put("ppctl", count, "new", new)
-        results.put("ppctl", count, "known", known)
+    def run(self, only: Sequence[str]) -> None:
+        """Measure."""
+        with OURS.start(self._tree("ppctl", OURS)) as ours:
+            with ExitStack() as stack:
+                self._servers["ppctl"] = OURS, ours
+                for name, plan in self._plans(ours, only):
+                    print(f"{self._count:,} files: starting {name}", flush=True)
+                    self._servers[name] = plan, stack.enter_context(plan.start(self._tree(name, plan)))
+                for what in page.RATES:
+                    self._rates(what)
+                self._uploads()
+                self._installs()
+                for name, (_, server) in self._servers.items():
+                    self._put(name, "memory", server.memory())
+            # Again, alone: beside others of the same Python it looks smaller.
+            self._put("ppctl", "memory", ours.memory())
+            self._print("memory")
+            new, known = servers.start(ours)
+            self._put("ppctl", "new", new)
+            self._put("ppctl", "known", known)
 
+    def _plans(self, ours: Running, only: Sequence[str]) -> list[tuple[str, Plan]]:
+        nginx = Plan(lambda root: servers.nginx(root, ours), uploads=False)
+        plans = {"nginx": nginx, **PLANS}
+        return [
+            (name, plan)
+            for name, plan in plans.items()
+            if name in only
+            and (plan.most is None or self._count <= plan.most)
+            and (plan.files is None or self._count > plan.files)
+        ]
 
-def _rates(results: Results, count: int, root: Path, running: dict[str, Running], seconds: int) -> None:
-    projects = {name: packages.projects(FEWEST if name == "few" else count) for name in running}
-    files = [f"/packages/{path.name}" for path in packages.small(root)]
-    for what in page.RATES:
-        for number in range(-1, PAGE_ROUNDS if what == "pages" else ROUNDS):
-            for name, server in running.items():
-                if what not in {"login": ("pages", "small"), "few": ("pages",)}.get(name, page.RATES):
+    def _tree(self, name: str, plan: Plan) -> Path:
+        root = self._work / str(self._count) / name
+        return packages.link(self._work / "whole", plan.files or self._count, root)
+
+    def _rates(self, what: str) -> None:
+        """Let wrk ask in rounds; the one before the first warms caches."""
+        asked = {name: pair for name, pair in self._servers.items() if what in pair[0].rates}
+        paths = {name: self._paths(what, *pair) for name, pair in asked.items()}
+        sent = JSON_GZIP if what == "json" else {}
+        if what in ("pages", "json"):
+            for name, (_, server) in asked.items():
+                rendered = load.warm(server, paths[name], sent)
+                if rendered and what == "pages":
+                    self._put(name, "rendered", rendered * 1e3)
+        for number in range(-1, MORE_ROUNDS.get(what, ROUNDS)):
+            for name, (plan, server) in asked.items():
+                if plan.slow and number != 0:
                     continue
-                # Slow ones have one longer round. Round -1 warms the others' caches.
-                if name in SLOW and (number != 0 or what == "json"):
-                    continue
-                paths = {
-                    "index": [server.simple],
-                    "small": server.files or files,
-                    "big": [server.big],
-                }.get(what) or [f"{server.simple}{project}/" for project in projects[name]]
-                wanted = JSON_GZIP if what == "json" else {}
-                if number < 0 and what in ("pages", "json"):
-                    rendered = load.warm(server, paths, wanted)
-                    if rendered and what == "pages":
-                        results.put(name, count, "rendered", rendered * 1e3)
-                duration = seconds if name not in SLOW else 3 * seconds if count < 50_000 else 6 * seconds
-                found, size = load.rate(server, paths, duration, wanted)
+                seconds = plan.seconds(self._seconds, self._count)
+                rate, size = load.rate(server, paths[name], seconds, sent)
                 if number >= 0:
-                    results.best(name, count, what, size / 1e6 if what == "big" else found)
-        for name in running:
-            results.print(name, count, what)
+                    self._best(name, what, size / 1e6 if what == "big" else rate)
+        self._print(what)
 
+    def _paths(self, what: str, plan: Plan, server: Running) -> list[str]:
+        if what == "index":
+            return [server.simple]
+        if what == "big":
+            return [server.big]
+        if what == "small":
+            root = self._work / str(self._count) / "ppctl"
+            return server.files or [f"/packages/{path.name}" for path in packages.small(root)]
+        return [f"{server.simple}{project}/" for project in packages.projects(plan.files or self._count)]
 
-def _uploads(results: Results, count: int, running: dict[str, Running]) -> None:
-    found: dict[str, list[tuple[float, float]]] = {}
-    short: list[tuple[float, float]] = []
-    for number in range(UPLOADS):
-        for name, server in running.items():
-            if name == "few" or not server.put or (name in SLOW and number > 2):
-                continue
-            found.setdefault(name, []).append(load.upload(server, f"uploaded-{number}"))
-            if server.put_with_token:
-                short.append(load.upload(server, f"uploaded-too-{number}", with_token=True))
-    for name, times in found.items():
-        took, visible = _medians(times)
-        results.put(name, count, "upload", took)
-        results.put(name, count, "visible", visible)
-        results.print(name, count, "visible")
-    if short:
-        results.put("devpi", count, "with token", _medians(short)[1])
-    if "login" in running:
-        servers.new_hash(running["login"])
-        results.put("login", count, "first", load.upload(running["login"], "uploaded-first")[0] * 1e3)
+    def _uploads(self) -> None:
+        found: dict[str, list[tuple[float, float]]] = {}
+        short: list[tuple[float, float]] = []
+        for number in range(UPLOADS):
+            for name, (plan, server) in self._servers.items():
+                if not plan.uploads or (plan.slow and number >= SLOW_UPLOADS):
+                    continue
+                found.setdefault(name, []).append(load.upload(server, f"uploaded-{number}"))
+                if server.put_with_token:
+                    short.append(load.upload(server, f"uploaded-too-{number}", with_token=True))
+        for name, times in found.items():
+            took, visible = _medians(times)
+            self._put(name, "upload", took)
+            self._put(name, "visible", visible)
+        if short:
+            self._put("devpi", "with token", _medians(short)[1])
+        if "login" in self._servers:
+            _, server = self._servers["login"]
+            servers.new_hash(server)
+            self._put("login", "first", load.upload(server, "uploaded-first")[0] * 1e3)
+        self._print("visible")
+
+    def _installs(self) -> None:
+        for client in page.CLIENTS:
+            for number in range(MORE_ROUNDS.get(client, ROUNDS)):
+                for name, (plan, server) in self._servers.items():
+                    if client not in plan.clients:
+                        continue
+                    if plan.slow and (number or self._count > MOST_SLOW_INSTALLS):
+                        continue
+                    self._best(name, client, load.install(server, client), least=True)
+            self._print(client)
+
+    def _put(self, name: str, what: str, value: float) -> None:
+        self._results.put(name, self._count, what, value)
+
+    def _best(self, name: str, what: str, value: float, *, least: bool = False) -> None:
+        self._results.best(name, self._count, what, value, least=least)
+
+    def _print(self, what: str) -> None:
+        for name in self._servers:
+            self._results.print(name, self._count, what)
 
 
 def _medians(times: list[tuple[float, float]]) -> tuple[float, ...]:
     """Return the milliseconds of each column."""
     return tuple(statistics.median(column) * 1e3 for column in zip(*times, strict=True))
-
-
-def _installs(results: Results, count: int, running: dict[str, Running]) -> None:
-    for number in range(UV_ROUNDS):
-        for name, server in running.items():
-            if name in ("login", "few") or (name in SLOW and (number or count > MOST_SLOW_INSTALLS)):
-                continue
-            for client in ("uv", "pip") if number < ROUNDS else ("uv",):
-                results.best(name, count, client, load.install(server, client), least=True)
-    for name in running:
-        for client in ("uv", "pip"):
-            results.print(name, count, client)
