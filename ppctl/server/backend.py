@@ -6,18 +6,20 @@ one that is broken off stays for ever.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import sqlite3
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from hashlib import sha256
 from typing import BinaryIO
 
 from pypiserver.backend import Backend
 from pypiserver.core import PkgFile
 
-from ppctl.server import digest, drafts, metadata, scan, store
+from ppctl.server import digest, drafts, kept, metadata, scan, store
 from ppctl.server.catalogue import Catalogue, File
 from ppctl.server.changes import Entry
 from ppctl.server.drafts import Draft
@@ -62,8 +64,7 @@ class FileBackend(Backend):  # type: ignore[misc]
 
     def exists(self, filename: str) -> bool:
         """Return whether there is a file of this name, also in a sub-directory."""
-        # One that has just been removed by hand is perhaps still known.
-        return any(os.path.lexists(self._packages / p) for p in (filename, *self._catalogue.paths(filename)))
+        return bool(self._there(filename))
 
     def digest(self, pkg: PkgFile) -> str | None:
         """Return the hash of a file as links have it; None while it is not known. Never reads the file."""
@@ -83,12 +84,23 @@ class FileBackend(Backend):  # type: ignore[misc]
         """Give an upload a place on the disk where nobody sees it. Raises OSError."""
         return drafts.draft(self._packages)
 
-    def store(self, draft: Draft, filename: str, about: Metadata | None) -> None:
+    def may_be(self, filename: str, said: str) -> bool:
+        """Return whether a file of this name may be the one with this SHA-256, as far as is known at once."""
+        found = (self._catalogue.file(path) for path in self._there(filename))
+        return bool(said) and any(file is None or file.sha256 in (None, said) for file in found)
+
+    def store(self, draft: Draft, filename: str, about: Metadata | None, *, is_again: bool = False) -> None:
         """Let a file appear with its sidecars; they are on every page of every worker afterwards.
 
-        Raises FileExistsError when it is there and must not be overwritten, also when another upload of the
-        same name won the race; OSError when the disk says no.
+        `is_again`: it was there before this upload began, and may be the same, whose uploader has got no
+        answer. Raises FileExistsError when there is another one and it must not be overwritten, also when an
+        upload of the same name won the race; OSError when the disk says no.
         """
+        if is_again and self.exists(filename):
+            if not self._is_stored(draft, filename):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), filename)
+            log.info("%s came again", filename)
+            return
         found = scan.stamp(draft.place(filename, overwrite=self._overwrite, lock=self._lock))
         entries = [Entry(filename, found, draft.sha256, about)]
         gone = []
@@ -106,6 +118,29 @@ class FileBackend(Backend):  # type: ignore[misc]
             number = store.error_number(e) or errno.EIO
             raise OSError(number, f"the catalogue cannot be written: {e}", str(self._catalogue.path)) from e
         log.info("stored %s (%d bytes)", filename, draft.size)
+
+    def _is_stored(self, draft: Draft, filename: str) -> bool:
+        """Return whether all of an upload is there already, and see that it is on all pages. Raises OSError.
+
+        Its worker may have been killed before it could do that.
+        """
+        sidecars = {ending: sha256(said).hexdigest() for ending, said in draft.sidecars.items()}
+        expected = {"": draft.sha256, **sidecars}
+        for path in self._there(filename):
+            with contextlib.suppress(FileNotFoundError):
+                found = [digest.examine(self._packages, f"{path}{ending}") for ending in expected]
+                entries = [entry for entry in found if entry]
+                if [entry.sha256 for entry in entries] == list(expected.values()):
+                    kept.sync_directory((self._packages / path).parent)
+                    self._catalogue.put(entries, as_found=True)
+                    return True
+        return False
+
+    def _there(self, filename: str) -> list[str]:
+        """Return the paths of the files of this name, also those in sub-directories."""
+        # One that has just been removed by hand is perhaps still known.
+        paths = {filename, *self._catalogue.paths(filename)}
+        return [path for path in sorted(paths) if os.path.lexists(self._packages / path)]
 
     def remove_package(self, pkg: PkgFile) -> None:
         """Remove a file. Raises OSError when the disk says no; one that has gone already is no error."""

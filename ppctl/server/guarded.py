@@ -45,8 +45,11 @@ class GuardedBackend(BackendProxy):  # type: ignore[misc]
         """Give an upload a place on the disk where nobody sees it. Raises OSError."""
         return self._files.draft()
 
-    def check_upload(self, filename: str, identity: Identity | None) -> None:
-        """Raise Refusal or FileExistsError where `store` would, as far as it is known now."""
+    def check_upload(self, filename: str, identity: Identity | None, sha256: str) -> bool:
+        """Raise Refusal or FileExistsError where `store` would, as far as it is known now.
+
+        Returns whether it comes again: there is a file of this name, which may be the one with this hash.
+        """
         found = names.parse(filename)
         if found:
             access.check_upload(identity, found.project, self._owner(found.project))
@@ -54,14 +57,25 @@ class GuardedBackend(BackendProxy):  # type: ignore[misc]
             status = self._marks.of(found.project).status
             if status in CLOSED:
                 raise Refusal(403, f"{found.project} is {status}: nothing can be uploaded to it")
-        if not self._overwrite and self.exists(filename):
+        if self._overwrite or not self.exists(filename):
+            return False
+        if not self._files.may_be(filename, sha256):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), filename)
+        return True
 
-    def store(self, draft: Draft, filename: str, about: Metadata | None, identity: Identity | None) -> None:
-        """Let an upload appear. Raises Refusal, and what FileBackend.store raises."""
+    def store(
+        self,
+        draft: Draft,
+        filename: str,
+        about: Metadata | None,
+        identity: Identity | None,
+        *,
+        is_again: bool = False,
+    ) -> None:
+        """Let an upload appear. `is_again`: as FileBackend. Raises Refusal, and what that raises."""
         found = names.parse(filename)
         if found is None or identity is None:
-            self._files.store(draft, filename, about)
+            self._files.store(draft, filename, about, is_again=is_again)
             return
         owner = self._owner(found.project)
         access.check_upload(identity, found.project, owner)
@@ -75,7 +89,7 @@ class GuardedBackend(BackendProxy):  # type: ignore[misc]
             owner = self._owners.claim(found.project, identity.user)
             access.check_upload(identity, found.project, owner)
         try:
-            self._files.store(draft, filename, about)
+            self._files.store(draft, filename, about, is_again=is_again)
         except BaseException:
             if is_new and self._owners and not self._catalogue.files(found.project):
                 self._owners.put(found.project, None)  # a name is not taken by an upload that failed

@@ -103,7 +103,7 @@ class Uploads:
             upload.max_size = self._max_size
             for part in Form(getattr(stream, "read1", stream.read), boundary):
                 if upload.is_package(part):
-                    self._check_early(part.filename or "", environ)
+                    upload.is_again = self._check_early(part.filename or "", environ, upload.said_sha256)
                 upload.take(part)
             action = upload.fields.get(":action")
             if upload.draft is None or action not in ("file_upload", "doc_upload"):
@@ -118,14 +118,18 @@ class Uploads:
                 _check_documentation(upload.draft)
         return Answer("200 OK", [("Content-Type", "text/html; charset=UTF-8"), ("Content-Length", "0")], [])
 
-    def _check_early(self, filename: str, environ: Environ) -> None:
-        """Raise what `_store` would raise, before the file has arrived."""
+    def _check_early(self, filename: str, environ: Environ, sha256: str) -> bool:
+        """Raise what `_store` would raise, before the file has arrived.
+
+        Returns whether there is one of this name already, which may be the one with this hash.
+        """
         acceptance.check_name(filename)
-        self._backend.check_upload(filename, environ.get(IDENTITY))
+        return self._backend.check_upload(filename, environ.get(IDENTITY), sha256)
 
     def _store(self, upload: _Upload, draft: Draft, environ: Environ) -> None:
         filename, fields = upload.filename, upload.fields
-        self._check_early(filename, environ)
+        # What came meanwhile is a conflict, whatever is in it: of two at once, one wins.
+        self._check_early(filename, environ, upload.said_sha256 if upload.is_again else "")
         upload.check_digests(draft)
         with draft.open() as file:
             about = acceptance.check(file, filename, fields.get("filetype", ""))
@@ -138,7 +142,7 @@ class Uploads:
             draft.sidecars[names.PROVENANCE] = made
         if any(len(filename + ending) > acceptance.MAX_NAME for ending in draft.sidecars):
             raise NotAccepted(f"{shown(filename)}: too long a name for what belongs to the file")
-        self._backend.store(draft, filename, about, environ.get(IDENTITY))
+        self._backend.store(draft, filename, about, environ.get(IDENTITY), is_again=upload.is_again)
 
     def _says_limit(self, what: str) -> str:
         return f"{what} is larger than the {self._max_size} bytes that this index takes (max_upload_size)"
@@ -153,10 +157,16 @@ class _Upload:
         self._left = MAX_FIELDS
         self._end = b""
         self.max_size = 0
+        self.is_again = False
         self.fields: dict[str, str] = {}
         self.draft: Draft | None = None
         self.filename = ""
         self.signature: tuple[str, bytes] | None = None
+
+    @property
+    def said_sha256(self) -> str:
+        """Return the hash that the client says the file has; "" as long as it has said none."""
+        return self.fields.get("sha256_digest", "").strip().lower()
 
     def is_package(self, part: Part) -> bool:
         """Return whether the part is known to be a package file."""

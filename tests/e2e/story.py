@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -79,8 +81,13 @@ class Story:
         assert oct(pypirc.stat().st_mode & 0o777) == "0o600"
         assert developer.twine("--repository", "here", *dist).stdout.count("200 OK") == len(dist)
 
-    def test_an_upload_twice_is_refused(self, site: Site, developer: Developer, dist: list[Path]) -> None:
-        done = developer.twine("--repository", "here", dist[0], check=False)
+    def test_another_file_of_a_name_is_refused(
+        self, site: Site, developer: Developer, dist: list[Path], tmp_path: Path
+    ) -> None:
+        again = shutil.copy(dist[0], tmp_path)
+        with zipfile.ZipFile(again, "a") as archive:
+            archive.writestr("another.py", "")
+        done = developer.twine("--repository", "here", again, check=False)
         assert done.returncode == 1
         assert "already exists" in done.stdout
 

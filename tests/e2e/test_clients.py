@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import xmlrpc.client
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -188,12 +189,19 @@ def test_it_is_published(
     assert developer.version_of(python, name.replace("-", "_")) == "1.0"
 
 
-@pytest.mark.parametrize("publish", [by_twine, by_poetry])
-def test_a_second_time_is_refused_with_the_reason(
+@pytest.mark.parametrize("publish", [by_twine, by_uv, by_poetry])
+def test_a_second_time(
     index: Home, developer: Developer, tool: Tool, publish: Callable[[Developer, Home, Tool, Path], None]
 ) -> None:
+    """The same files are there already, and that is no error; others of their names are refused."""
     dist = project(developer, f"twice-{publish.__name__.replace('_', '-')}")
-    publish(developer, index, tool, dist)
+    for _ in range(2):
+        publish(developer, index, tool, dist)
+    for sdist in dist.glob("*.tar.gz"):
+        sdist.unlink()
+    (wheel,) = dist.iterdir()
+    with zipfile.ZipFile(wheel, "a") as archive:
+        archive.writestr("another.py", "")
     with pytest.raises(AssertionError, match=r"(?i)already exists|400|409"):
         publish(developer, index, tool, dist)
 

@@ -54,10 +54,19 @@ def attestation(said: dict[str, Any] | None = None, **more: Any) -> dict[str, An
 
 
 def signed_form(
-    name: str = WHEEL, content: bytes = CONTENT, signature: bytes = SIGNATURE, *, attested: bool = True
+    name: str = WHEEL,
+    content: bytes = CONTENT,
+    signature: bytes = SIGNATURE,
+    *,
+    attested: bool = True,
+    hashed: bool = False,
 ) -> tuple[str, bytes]:
-    """Return an upload with a signature and, if `attested`, an attestation."""
-    parts = [ACTION, field("content", content, filename=name)]
+    """Return an upload with a signature and, if `attested`, an attestation.
+
+    `hashed`: with the file's hash before it, as twine, uv and poetry send it.
+    """
+    said = [field("sha256_digest", hashlib.sha256(content).hexdigest().encode())] if hashed else []
+    parts = [ACTION, *said, field("content", content, filename=name)]
     parts.append(field("gpg_signature", signature, filename=f"{name}.asc"))
     if attested:
         parts.append(field("attestations", json.dumps([attestation(statement(name, content))]).encode()))

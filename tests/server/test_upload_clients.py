@@ -50,6 +50,8 @@ def test_twine_sends_signature_and_attestation(home: Home, dist: Path) -> None:
     assert home.get(f"/packages/{WHEEL}.asc").body == SIGNATURE
     provenance = json.loads(home.get(f"/packages/{WHEEL}.provenance").body)
     assert provenance["attestation_bundles"][0]["attestations"] == [attestation()]
+    assert twine(home, dist, "--attestations").returncode == 0  # all of it is there already
+    (dist / f"{WHEEL}.asc").write_bytes(b"another signature")
     again = twine(home, dist)
     assert again.returncode == 1
     assert f"Package '{WHEEL}' already exists!" in again.stdout + again.stderr

@@ -11,11 +11,13 @@ import struct
 import tarfile
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from ppctl.server import archives as limits
 from ppctl.server import attestations, uploads
+from ppctl.server.drafts import Draft
 from tests.server import signed
 from tests.server.archives import metadata, package, sdist, source, tarred, wheel, zipped
 from tests.server.in_process import Index
@@ -36,6 +38,7 @@ from tests.server.signed import (
 from tests.server.worker_process import upload_form
 
 SDIST = "foo-1.0.tar.gz"
+OTHER = wheel("foo", "1.0", content=b"another")[1]
 FORM = "application/x-www-form-urlencoded"
 
 
@@ -482,6 +485,88 @@ def test_a_conflict_with_a_file_in_a_sub_directory(index: Index) -> None:
     (index.packages / "sub").mkdir()
     (index.packages / "sub" / WHEEL).write_bytes(CONTENT)
     assert index.upload(WHEEL, CONTENT).status == 409
+
+
+# --- what comes again, since its uploader has got no answer
+
+
+def test_what_is_there_already_is_stored(index: Index) -> None:
+    """As on PyPI: the first try was killed, or its answer lost, and the client tries again."""
+    assert index.post(*signed_form(hashed=True)).status == 200
+    before = [os.stat(index.packages / name) for name in index.names()]
+    for again in (signed_form(hashed=True), upload_form(WHEEL, CONTENT, **digests(CONTENT))):
+        assert index.post(*again, HTTP_USER_AGENT="twine/6.2.0").status == 200
+    assert [os.stat(index.packages / name).st_ino for name in index.names()] == [s.st_ino for s in before]
+    assert {"gpg-sig", "provenance", "core-metadata"} <= set(listed(index))
+
+
+def test_it_is_on_the_pages_when_that_is_answered(index: Index) -> None:
+    """Its worker was killed before it could tell the others; the watcher has not seen it yet."""
+    index.get("/simple/")
+    (index.packages / WHEEL).write_bytes(CONTENT)
+    (index.packages / f"{WHEEL}.asc").write_bytes(SIGNATURE)
+    assert index.get("/simple/foo/").status == 404
+    assert index.post(*signed_form(attested=False, hashed=True)).status == 200
+    assert listed(index)["hashes"] == {"sha256": hashlib.sha256(CONTENT).hexdigest()}
+    assert listed(index)["gpg-sig"] is True
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        signed_form(WHEEL, OTHER, hashed=True),
+        signed_form(signature=b"another one", hashed=True),
+        upload_form(WHEEL, OTHER, **digests(OTHER)),
+        # Who says no hash, or does so too late, is told before the file is sent: as by pypiserver.
+        upload_form(WHEEL, CONTENT),
+        form(ACTION, FILE, field("sha256_digest", digests(CONTENT)["sha256_digest"].encode())),
+    ],
+    ids=["another file", "another signature", "another file alone", "without a hash", "with a hash at last"],
+)
+def test_what_is_not_all_there_is_a_conflict(index: Index, again: tuple[str, bytes]) -> None:
+    index.post(*signed_form())
+    assert index.post(*again).status == 409
+    assert (index.packages / WHEEL).read_bytes() == CONTENT
+    assert (index.packages / f"{WHEEL}.asc").read_bytes() == SIGNATURE
+
+
+def test_sidecars_that_are_not_there_are_a_conflict(index: Index) -> None:
+    """To say that they are stored would be a lie, and nothing is ever replaced."""
+    assert index.upload(WHEEL, CONTENT).status == 200
+    assert index.post(*signed_form(hashed=True)).status == 409
+    assert index.names() == [WHEEL]
+
+
+def test_a_wrong_hash_gets_nobody_past_a_conflict(index: Index) -> None:
+    index.upload(WHEEL, CONTENT)
+    assert index.upload(WHEEL, OTHER, **digests(CONTENT)).status == 400
+    assert (index.packages / WHEEL).read_bytes() == CONTENT
+
+
+def test_what_is_there_in_a_sub_directory(index: Index) -> None:
+    (index.packages / "sub").mkdir()
+    (index.packages / "sub" / WHEEL).write_bytes(CONTENT)
+    index.get("/simple/foo/")
+    assert index.upload(WHEEL, CONTENT, **digests(CONTENT)).status == 200
+    assert index.upload(WHEEL, OTHER, **digests(OTHER)).status == 409
+    assert index.names() == ["sub"]
+
+
+def test_of_two_at_once_one_wins_though_they_are_the_same(index: Index) -> None:
+    """The other one comes while the first is on its way."""
+    again = upload_form(WHEEL, CONTENT, **digests(CONTENT))
+    write = Draft.write
+    found: list[int] = []
+
+    def overtaken(draft: Draft, block: bytes) -> None:
+        write(draft, block)
+        if not found:
+            found.append(0)
+            found[0] = index.post(*again).status
+
+    with mock.patch.object(Draft, "write", overtaken):
+        assert index.post(*again).status == 409
+    assert found == [200]
 
 
 # --- signatures and attestations
