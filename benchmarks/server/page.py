@@ -58,8 +58,7 @@ the same as gzipped JSON, for the index page, for a thousand small wheels, for t
 *upload*: a file of 1 MB, until it is answered; *visible*: until it is on its page, on every worker. Uploads
 that need a login send user and password each time, as twine and uv do; the table below has the others. *uv*,
 *pip*: installing the graph without a cache. *PSS*: the memory of all processes. nginx serves finished
-pages, the same as ppctl's: the limit. devpi's packages come from an import, since uploading takes long;
-above 10,000 files that does, too, so it is left out there.
+pages, the same as ppctl's: the limit. devpi's packages come from an import, since uploading takes long.
 
 Before the first round each worker of ppctl is asked for each page once, in both formats: a page is rendered
 once for each change of its project.
