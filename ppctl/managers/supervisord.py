@@ -19,6 +19,7 @@ from ppctl.managers import supervisor_machine
 from ppctl.managers.supervisor_rpc import Ending, Rpc, Silent
 from ppctl.workers import SocketProbe
 
+OWN = "ppctl.managers.own_supervisord"
 START_TIMEOUT = 15.0
 SHUTDOWN_TIMEOUT = 3700.0
 """Above the largest stop_timeout: supervisord ends after its last worker."""
@@ -67,7 +68,7 @@ class Supervisord:
         log = self.layout.logs / "supervisord.log"
         try:
             self.host.run(
-                [sys.executable, "-m", "supervisor.supervisord", "-c", str(self.layout.supervisord_conf)],
+                [sys.executable, "-m", OWN, "-c", str(self.layout.supervisord_conf)],
                 env={"PYTHONSAFEPATH": "1"},
             )
         except CommandFailed as e:

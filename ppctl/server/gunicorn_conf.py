@@ -149,10 +149,12 @@ def _allow_open_files() -> None:
 
 
 def _end_with_parent() -> None:
-    """Ask the kernel for a SIGTERM when the manager dies: graceful, as if it had told us to stop itself.
+    """Ask the kernel for a SIGTERM when the parent dies: graceful, as if it had told us to stop itself.
 
-    A supervisord that finds the socket of a group taken does not start at all. So workers that outlive the
-    machine's supervisord would keep away every other program of the machine, too.
+    The process that serves ends with its arbiter, or it would keep the manager from opening the port anew.
+    In system mode the arbiter ends with the manager. A supervisord that finds the socket of a group taken
+    does not start at all; so workers that outlive the machine's supervisord would keep away every other
+    program of the machine, too.
     """
     pr_set_pdeathsig = 1  # prctl(2)
     ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM, 0, 0, 0)
@@ -170,6 +172,7 @@ def _is_a_client(record: logging.LogRecord) -> bool:
 
 def post_fork(server: Any, _worker: Any) -> None:
     """Prepare the process that serves."""
+    _end_with_parent()
     os.environ["PPCTL_ARBITER"] = str(server.pid)
     for path in drafts.remove_leftovers(_config.packages, _config.run / drafts.LOCK_NAME):
         server.log.warning("removed what a killed worker has left: %s", path)

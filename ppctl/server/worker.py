@@ -116,14 +116,16 @@ class DrainingWorker(gthread.ThreadWorker):  # type: ignore[misc]
         self._access_log.write()
 
     def set_accept_enabled(self, enabled: bool) -> None:
-        """Start or pause accepting; the UNIX socket never pauses, and is the first to close at the end."""
+        """Start or pause accepting, at the end for good; the UNIX socket never pauses."""
         super().set_accept_enabled(enabled)
-        if not self.alive:
+        if not self.alive and not enabled:
             # Closed, so that the manager is refused at once and does not wait for a worker that has stopped.
             for listener in self._control:
                 self.poller.unregister(listener)
+            # If all arbiters were killed, this one keeps the manager from opening the port anew.
+            for listener in (*self._control, *self.sockets):
                 listener.close()
-            self._control = []
+            self._control, self.sockets = [], []
 
     def accept(self, listener: Any) -> None:
         """Accept a connection, and wait for the head of its first request."""

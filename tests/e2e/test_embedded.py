@@ -45,6 +45,11 @@ def test_what_outlives_a_killed_supervisord_is_ended_by_the_next_up() -> None:
         site.wait_until_healthy()
         # supervisord, and two processes for each worker.
         assert len(processes_of(Path(site.home))) == 5
+        arbiters = [site.processes(number)[0] for number in (1, 2)]
+        for arbiter in arbiters:
+            os.kill(arbiter, signal.SIGKILL)
+        site.wait_until_healthy()
+        assert not {site.processes(number)[0] for number in (1, 2)} & set(arbiters)
 
 
 def test_a_worker_that_ends_at_once_is_reported_with_its_log_and_the_other_lives() -> None:

@@ -28,6 +28,7 @@ from tests.conftest import is_alive, processes_of
 
 SLEEPER = "#!/bin/sh\necho started $PPCTL_WORKER; exec sleep 1000\n"
 STUBBORN = "#!/bin/sh\ntrap '' TERM\necho started; while :; do sleep 0.1; done\n"
+FORKING = "#!/bin/sh\nexec 3<&0\n(while :; do sleep 0.1; done) & echo started; wait\n"
 FAILING = "#!/bin/sh\necho 'these are the last words' >&2; exit 3\n"
 LOAD = Pending("")
 
@@ -286,6 +287,31 @@ def test_a_killed_supervisord_is_started_again(site: Site) -> None:
     assert pending and "outlived their supervisord" in pending.interrupts
     assert site.manager.processes() == []
     assert not site.manager.holds_socket()
+
+
+def test_all_workers_are_killed_while_what_they_have_forked_holds_the_socket(site: Site) -> None:
+    """A stock supervisord ends here, and nobody is left to start anything."""
+    site.configure(FORKING, port=site.deployment.port)
+    site.manager.load(LOAD)
+    assert eventually(lambda: all(site.manager.log(number, 1) == "started" for number in (1, 2)))
+    before = site.pids()
+    own = int((site.layout.run / "supervisord.pid").read_text())
+    os.kill(own, signal.SIGSTOP)  # it is to learn of both at once
+    for pid in before:
+        os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: not any(is_alive(pid) for pid in before))
+    os.kill(own, signal.SIGCONT)
+    assert eventually(lambda: "Address already in use" in log_of_supervisord(site))
+    assert site.manager.supervisord.is_up()
+    for pid in set(processes_of(site.layout.home)) - {own}:
+        os.kill(pid, signal.SIGKILL)
+    assert eventually(lambda: site.states() == [(1, "running"), (2, "running")])
+    assert not set(before) & set(site.pids())
+    assert site.listens()
+
+
+def log_of_supervisord(site: Site) -> str:
+    return (site.layout.logs / "supervisord.log").read_text()
 
 
 def test_configuration_that_supervisord_cannot_read(site: Site) -> None:

@@ -457,6 +457,31 @@ def test_without_its_arbiter_a_process_ends(home: Home) -> None:
     assert eventually(lambda: not Path(f"/proc/{found['process']}").exists(), 5)
 
 
+def test_without_its_arbiter_a_process_lets_go_of_the_port_and_ends_its_transfers(home: Home) -> None:
+    """Else the manager, whose workers were all killed, could not open it anew."""
+    content = bytes(50_000_000)
+    (home.packages / NAME).write_bytes(content)
+    found = home.workers[0].describe()
+    with socket.create_connection(("127.0.0.1", home.port)) as slow:
+        slow.sendall(f"GET /packages/{NAME} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        received = slow.recv(1000)
+        assert listens(found["process"], home.port)
+        os.kill(found["pid"], signal.SIGKILL)
+        assert eventually(lambda: not listens(found["process"], home.port), 5)
+        while more := slow.recv(1 << 20):
+            received += more
+    assert received.endswith(content)
+
+
+def listens(pid: int, port: int) -> bool:
+    """Return whether a process holds a listening socket with this port."""
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = {
+        f"socket:[{line[9]}]" for line in lines if line[3] == "0A" and line[1].endswith(f":{port:04X}")
+    }
+    return bool(listening & {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()})
+
+
 def test_the_environment_changes_no_setting() -> None:
     """gunicorn reads these."""
     environment = {"SCRIPT_NAME": "/x", "WEB_CONCURRENCY": "3", "SENDFILE": "0", "FORWARDED_ALLOW_IPS": "*"}
