@@ -58,9 +58,10 @@ def by_accept(header: str) -> Format | None:
 
 @lru_cache(maxsize=512)
 def accepts_gzip(header: str) -> bool:
-    """Return whether a client with this header `Accept-Encoding` understands gzip."""
+    """Return whether a client with this header `Accept-Encoding` understands gzip, and likes it as well."""
     weights = _weights(header)
-    return weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0))) > 0
+    quality = weights.get("gzip", weights.get("x-gzip", weights.get("*", 0.0)))
+    return 0.0 < quality >= weights.get("identity", 0.0)
 
 
 def _quality(found: Format, wanted: dict[str, float]) -> tuple[float, int]:

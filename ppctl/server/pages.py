@@ -223,9 +223,8 @@ class Pages:
     def _keep(self, key: Key, page: Page) -> None:
         if self._spool and self._spool.size > MAX_SPOOL:
             # Most of it is of pages that have changed since; whoever is sending one keeps it until then.
-            self._pages.clear()
-            self._whole.clear()
-            self._bytes, self._spool = 0, None
+            self._drop(list(self._pages))
+            self._spool = None
         self._pages[key] = self._whole[key] = page
         self._bytes += page.size
         while self._bytes > self._max_bytes and self._whole:

@@ -192,6 +192,10 @@ def test_nobody_gets_what_he_does_not_want(wanted: dict[str, int]) -> None:
         ("identity", False),
         ("*;q=0", False),
         ("gzip;q=0, *", False),
+        ("gzip;q=0.5, identity", False),
+        ("gzip, identity;q=0.5", True),
+        ("gzip, identity", True),
+        ("gzip;q=0, identity;q=0", False),
     ],
 )
 def test_gzip(header: str, accepted: bool) -> None:

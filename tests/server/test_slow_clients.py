@@ -20,8 +20,8 @@ MANY = 20
 NOISE = os.urandom(100_000)
 BIG = "big-1.0.zip"
 SHORT = """
-from ppctl.server import connection, worker
-worker.HEAD_SECONDS = connection.WINDOW_SECONDS = 1.0
+from ppctl.server import connection, heads
+heads.HEAD_SECONDS = connection.WINDOW_SECONDS = 1.0
 """
 
 
