@@ -56,7 +56,8 @@ test: $(VENV)/.dev
 	$(PYTEST) -n $(JOBS) --dist loadfile $(PYTEST_ARGS)
 
 unit: $(VENV)/.dev
-	PPCTL_QUICK_TESTS=1 $(PYTEST) -n $(JOBS) --dist loadfile -m "not e2e and not hosts" $(PYTEST_ARGS)
+	PPCTL_QUICK_TESTS=1 $(PYTEST) -n $(JOBS) --dist loadfile -m "not e2e and not hosts" \
+	    -o faulthandler_timeout=30 -o timeout=120 $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ def parse(path: Path, content: bytes) -> Any:
         raise UsageError(f"{path}: not valid YAML: nested too deeply") from e
 
 
+@cache
 def _strict_loader() -> Any:
     """Return a SafeLoader that refuses a key given twice: YAML would silently take the last one."""
     import yaml

@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from types import ModuleType
@@ -61,8 +61,7 @@ def pages() -> list[Path]:
     return sorted(path for path in found if path.exists())
 
 
-PAGES = pages()
-by_page = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(ROOT)) for page in PAGES])
+PAGES = {page: page.read_text() for page in pages()}
 
 
 # -- generated pages -----------------------------------------------------------------------------------
@@ -123,41 +122,57 @@ def test_every_command_is_in_the_reference() -> None:
 
 def test_every_command_is_explained_by_hand() -> None:
     """Somewhere a page that a person has written uses it."""
-    written = [page for page in PAGES if "reference" not in page.parts]
-    used = {" ".join(names(words)) for page in written for words in ppctl_calls(page.read_text())}
-    inline = {" ".join(names(words)) for page in written for words in inline_calls(page.read_text())}
+    written = [text for page, text in PAGES.items() if "reference" not in page.parts]
+    used = {" ".join(names(words)) for text in written for words in ppctl_calls(text)}
+    inline = {" ".join(names(words)) for text in written for words in inline_calls(text)}
     known = set(command_paths()) - {"ppctl", "ppctl client", "ppctl packages"}
     # The formats of `ppctl client` differ in nothing but their file.
     known -= {f"ppctl client {name}" for name in CLIENTS}
     assert known <= used | inline
 
 
-@by_page
-def test_command_lines_exist(page: Path) -> None:
+def in_no_page(wrong: Callable[[Path, str], Iterator[str]]) -> None:
+    """Assert that `wrong`, which is given a page and its text, finds nothing in any page."""
+    found = [
+        f"{page.relative_to(ROOT)}: {what}" for page, text in PAGES.items() for what in wrong(page, text)
+    ]
+    assert not found, "\n".join(["", *found])
+
+
+def test_command_lines_exist() -> None:
     """What a reader can copy from a block of shell parses: command, options, number of arguments."""
-    for words in ppctl_calls(page.read_text()):
-        parse(words)
+
+    def wrong(_: Path, text: str) -> Iterator[str]:
+        for words in ppctl_calls(text):
+            try:
+                parse(words)
+            except AssertionError as e:
+                yield str(e)
+
+    in_no_page(wrong)
 
 
-@by_page
-def test_commands_in_running_text_exist(page: Path) -> None:
-    for words in inline_calls(page.read_text()):
-        command, rest = resolve(words)
-        known = {
-            option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
-        }
-        unknown = {word.partition("=")[0] for word in rest if word.startswith("--")} - known - {"--help"}
-        assert not unknown, f"ppctl {' '.join(words)}"
+def test_commands_in_running_text_exist() -> None:
+    def wrong(_: Path, text: str) -> Iterator[str]:
+        for words in inline_calls(text):
+            command, rest = resolve(words)
+            known = {option for each in command.params for option in (*each.opts, *each.secondary_opts)}
+            if {word.partition("=")[0] for word in rest if word.startswith("--")} - known - {"--help"}:
+                yield f"ppctl {' '.join(words)}"
+
+    in_no_page(wrong)
 
 
-@by_page
-def test_make_targets_exist(page: Path) -> None:
+def test_make_targets_exist() -> None:
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    text = page.read_text()
-    used = set(re.findall(r"`make ([a-z]+)", text))
-    for line in shell_lines(text):
-        used |= set(re.findall(r"(?:^|&& )make ([a-z]+)", line))
-    assert used <= targets
+
+    def wrong(_: Path, text: str) -> Iterator[str]:
+        used = set(re.findall(r"`make ([a-z]+)", text))
+        for line in shell_lines(text):
+            used |= set(re.findall(r"(?:^|&& )make ([a-z]+)", line))
+        yield from used - targets
+
+    in_no_page(wrong)
 
 
 def shell_lines(text: str) -> Iterator[str]:
@@ -295,6 +310,7 @@ def test_a_wrong_command_line_would_be_found(line: str) -> None:
 # -- links and tests -----------------------------------------------------------------------------------
 
 
+@functools.cache
 def anchors(page: Path) -> set[str]:
     text = FENCE.sub("", page.read_text())
     return {anchor(title) for title in re.findall(r"^#+ (.*)$", text, re.MULTILINE)}
@@ -306,42 +322,51 @@ def anchor(title: str) -> str:
     return re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
 
 
-@by_page
-def test_links_lead_somewhere(page: Path) -> None:
-    text = re.sub(r"`[^`\n]*`", "", FENCE.sub("", page.read_text()))
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if re.match(r"[a-z]+:", target):
-            continue
-        path, _, fragment = target.partition("#")
-        file = (page.parent / path).resolve() if path else page
-        assert file.exists(), f"dead link: {target}"
-        if fragment and file.suffix == ".md":
-            assert fragment in anchors(file), f"no such heading: {target}"
+def test_links_lead_somewhere() -> None:
+    def wrong(page: Path, text: str) -> Iterator[str]:
+        for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"`[^`\n]*`", "", FENCE.sub("", text))):
+            if re.match(r"[a-z]+:", target):
+                continue
+            path, _, fragment = target.partition("#")
+            file = (page.parent / path).resolve() if path else page
+            if not file.exists():
+                yield f"dead link: {target}"
+            elif fragment and file.suffix == ".md" and fragment not in anchors(file):
+                yield f"no such heading: {target}"
+
+    in_no_page(wrong)
 
 
-@by_page
-def test_tests_that_are_named_exist(page: Path) -> None:
+def test_tests_that_are_named_exist() -> None:
     """Every claim that names its proof (`tests/x.py::test_y`) has one."""
-    for file, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", page.read_text()):
-        path = ROOT / file
-        assert path.exists(), file
-        if name:
-            assert re.search(rf"^ *def {name}\(", path.read_text(), re.M), name
+
+    def wrong(_: Path, text: str) -> Iterator[str]:
+        for file, name in re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", text):
+            path = ROOT / file
+            if not path.exists():
+                yield file
+            elif name and not re.search(rf"^ *def {name}\(", path.read_text(), re.M):
+                yield f"{file}::{name}"
+
+    in_no_page(wrong)
 
 
-@functools.cache
-def linked(page: Path) -> set[Path]:
+def linked(page: Path, text: str) -> set[Path]:
     """Return the files that a page has links to."""
-    targets = re.findall(r"\]\(([^)\s:]+)\)", page.read_text())
+    targets = re.findall(r"\]\(([^)\s:]+)\)", text)
     return {(page.parent / target.partition("#")[0]).resolve() for target in targets}
 
 
-@by_page
-def test_pages_are_reachable(page: Path) -> None:
+def test_pages_are_reachable() -> None:
     """Each page of docs/ is linked from another one."""
-    if page.parent.name in ("adr", "hosts") or page.parent == ROOT:
-        return
-    assert any(page in linked(other) for other in PAGES if other != page)
+    links = {page: linked(page, text) for page, text in PAGES.items()}
+
+    def wrong(page: Path, _: str) -> Iterator[str]:
+        belongs_elsewhere = page.parent.name in ("adr", "hosts") or page.parent == ROOT
+        if not belongs_elsewhere and not any(page in links[other] for other in PAGES if other != page):
+            yield "no other page has a link to it"
+
+    in_no_page(wrong)
 
 
 # -- JSON ----------------------------------------------------------------------------------------------

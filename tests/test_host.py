@@ -501,10 +501,10 @@ def test_lock_waits_and_says_for_whom(tmp_path: Path) -> None:
     said: list[str] = []
     with lock_held(path) as holder:
         assert holder.stdin
-        threading.Timer(0.3, holder.stdin.close).start()
+        threading.Timer(0.1, holder.stdin.close).start()
         started = time.monotonic()
         with LocalHost(announce=said.append).lock(path, purpose="x"):
-            assert time.monotonic() - started > 0.2
+            assert time.monotonic() - started > 0.05
     assert len(said) == 1
     assert f"pid {holder.pid}" in said[0]
 

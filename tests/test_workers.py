@@ -115,8 +115,8 @@ def test_a_worker_that_hangs(home: Path) -> None:
     with socket.socket(socket.AF_UNIX) as hung:
         hung.bind(str(home / "worker-1.sock"))
         hung.listen(1)
-        assert SocketProbe(timeout=0.1).report(home / "worker-1.sock") is None
-        assert "timed out" in SocketProbe(timeout=0.1).serves(home / "worker-1.sock", "")
+        assert SocketProbe(timeout=0.02).report(home / "worker-1.sock") is None
+        assert "timed out" in SocketProbe(timeout=0.02).serves(home / "worker-1.sock", "")
 
 
 @pytest.mark.parametrize(

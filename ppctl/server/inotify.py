@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import struct
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,6 +60,10 @@ class Inotify:
         self._directories: dict[int, str] = {}
         self._poll = select.poll()
         self._poll.register(self._descriptor, select.POLLIN)
+        self._alarm = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poll.register(self._alarm, select.POLLIN)
+        self._closing = threading.Lock()
+        self._is_closed = False
 
     def add(self, directory: str) -> None:
         """Watch a directory, relative to the root. One that has gone meanwhile is none."""
@@ -80,7 +85,13 @@ class Inotify:
 
     def wait(self, seconds: float) -> bool:
         """Wait until there are notes, for so long at most. Returns whether there are any."""
-        return bool(self._poll.poll(seconds * 1000))
+        return any(descriptor == self._descriptor for descriptor, _ in self._poll.poll(seconds * 1000))
+
+    def wake(self) -> None:
+        """Have `wait` return at once, now and from now on. For another thread."""
+        with self._closing:
+            if not self._is_closed:
+                os.eventfd_write(self._alarm, 1)
 
     def read(self) -> list[Event]:
         """Return the notes that there are."""
@@ -92,6 +103,9 @@ class Inotify:
 
     def close(self) -> None:
         """End watching."""
+        with self._closing:
+            self._is_closed = True
+            os.close(self._alarm)
         os.close(self._descriptor)
 
     def _events(self, found: bytes) -> Iterator[Event]:

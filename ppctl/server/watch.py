@@ -53,6 +53,7 @@ class Watcher:
         self._own = own
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._session: Session | None = None
         self.is_watching = False
 
     def start(self) -> None:
@@ -62,6 +63,8 @@ class Watcher:
     def stop(self, seconds: float = 2.0) -> None:
         """Stop watching; returns when that is done, or after so many seconds."""
         self._stopping.set()
+        if self._session:
+            self._session.wake()
         if self._thread.is_alive():
             self._thread.join(seconds)
 
@@ -71,7 +74,8 @@ class Watcher:
                 with elected(self._lock, self._own, self._stopping) as is_chosen:
                     if not self._stopping.is_set():
                         self.is_watching = True
-                        Session(self._catalogue, self._stopping, is_chosen).run()
+                        self._session = Session(self._catalogue, self._stopping, is_chosen)
+                        self._session.run()
             except (OSError, sqlite3.Error) as e:
                 log.warning("watching the packages: %s", e)
             except Exception:
@@ -110,6 +114,11 @@ class Session:
             self._reconciler.close()
             if self._notes:
                 self._notes.close()
+
+    def wake(self) -> None:
+        """Do not wait for notes any longer: it is to stop. For another thread."""
+        if notes := self._notes:
+            notes.wake()
 
     def _round(self) -> None:
         self._follow_notes()

@@ -49,7 +49,7 @@ def test_the_last_lines_first(log: Path) -> None:
 
 def test_no_old_lines(log: Path) -> None:
     lines = follow_files({"w": log}, 0)
-    threading.Timer(0.1, append, (log, "four\n")).start()
+    threading.Timer(0.03, append, (log, "four\n")).start()
     assert take(lines, 1) == ["w: four"]
 
 
@@ -57,7 +57,7 @@ def test_a_line_is_shown_when_it_is_complete(log: Path) -> None:
     lines = follow_files({"w": log}, 1)
     assert take(lines, 1) == ["w: three"]
     append(log, "half")
-    threading.Timer(0.1, append, (log, " and half\n")).start()
+    threading.Timer(0.03, append, (log, " and half\n")).start()
     assert take(lines, 1) == ["w: half and half"]
 
 
@@ -84,7 +84,7 @@ def test_truncated_in_place(log: Path) -> None:
 def test_a_file_that_comes_later(tmp_path: Path) -> None:
     path = tmp_path / "later"
     lines = follow_files({"w": path}, 5)
-    threading.Timer(0.1, path.write_text, ("here\n",)).start()
+    threading.Timer(0.03, path.write_text, ("here\n",)).start()
     assert take(lines, 1) == ["w: here"]
 
 

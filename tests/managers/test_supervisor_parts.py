@@ -51,8 +51,8 @@ class Answering:
                 return
             with connection:
                 asked = b""
-                while b"</methodCall>" not in asked:
-                    asked += connection.recv(4096)
+                while b"</methodCall>" not in asked and (more := connection.recv(4096)):
+                    asked += more
                 connection.sendall(self.answer)
 
     def close(self) -> None:

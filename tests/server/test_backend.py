@@ -232,7 +232,7 @@ def test_two_of_one_name_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     first.start()
     assert between.wait(10)
     second.start()
-    second.join(0.3)
+    second.join(0.1)
     go.set()
     first.join()
     second.join()

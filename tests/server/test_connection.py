@@ -34,7 +34,7 @@ def pair(request: pytest.FixtureRequest) -> Iterator[tuple[ClientSocket, socket.
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "WINDOW_SECONDS", 0.2)
+    monkeypatch.setattr(connection, "WINDOW_SECONDS", 0.05)
 
 
 Pair = tuple[ClientSocket, socket.socket, Places]
@@ -56,7 +56,7 @@ def test_a_client_that_trickles_is_given_up(pair: Pair, short: None) -> None:
     stopping = threading.Event()
 
     def trickle() -> None:
-        while not stopping.wait(0.02):
+        while not stopping.wait(0.005):
             theirs.send(b"x")
 
     trickling = threading.Thread(target=trickle)
@@ -70,12 +70,13 @@ def test_a_client_that_trickles_is_given_up(pair: Pair, short: None) -> None:
         trickling.join()
 
 
-def test_a_client_that_moves_enough_is_not(pair: Pair, short: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_moves_enough_is_not(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "WINDOW_SECONDS", 0.2)
     monkeypatch.setattr(connection, "LEAST_BYTES", 1)
     client, theirs, _ = pair
 
     def move() -> None:
-        for _ in range(10):
+        for _ in range(5):
             threading.Event().wait(0.1)
             theirs.sendall(b"x" * 100)
         theirs.close()
@@ -83,7 +84,7 @@ def test_a_client_that_moves_enough_is_not(pair: Pair, short: None, monkeypatch:
     moving = threading.Thread(target=move)
     moving.start()
     try:
-        assert sum(iter(lambda: len(client.recv(100)), 0)) == 1000
+        assert sum(iter(lambda: len(client.recv(100)), 0)) == 500
     finally:
         moving.join()
 

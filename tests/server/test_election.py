@@ -25,7 +25,7 @@ def run() -> Iterator[Path]:
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ASK_SECONDS", "SILENT_SECONDS", "_BACK_SECONDS"):
-        monkeypatch.setattr(election, name, 0.05)
+        monkeypatch.setattr(election, name, 0.02)
 
 
 def test_who_has_the_lock_watches_until_the_end(run: Path) -> None:

@@ -109,6 +109,18 @@ def test_without_notes_a_slow_writer_is_found_out(
     assert within(5, lambda: [found.size for found in catalogue.files("foo")] == [9])
 
 
+def test_who_is_told_to_stop_waits_for_no_more_notes(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("TICK_SECONDS", "SAFETY_SECONDS"):
+        monkeypatch.setattr(watch, name, 1e6)
+    watcher = Watcher(catalogue, catalogue.path.with_name("watch.lock"))
+    watcher.start()
+    assert within(2, lambda: watcher.is_watching and catalogue.is_in_place())
+    watcher.stop(seconds=30)
+    assert not watcher._thread.is_alive()
+
+
 def test_the_kind_of_file_system() -> None:
     assert file_system(Path("/proc/self")) == "proc"
     assert file_system(Path("/")) != ""
