@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pypiserver
-from pypiserver.bottle_wrapper import request, response
+from pypiserver.bottle_wrapper import HTTPError, request, response
 from pypiserver.config import Config
 
 from ppctl.server.access import Access, Refusal
@@ -43,6 +44,7 @@ def create(
     # Unexpected errors come out to Front, which knows what they mean.
     app.catchall = False
     app.default_error_handler = _plain_error
+    app.install(_refuse_no_calls)
     return Uploads(app, guarded, allowed, max_size=config.max_upload_size)
 
 
@@ -61,6 +63,20 @@ def _auther(allowed: Access) -> Any:
         return True
 
     return check
+
+
+def _refuse_no_calls(callback: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a route. XML that is no call of XML-RPC is the client's fault: no traceback in the log."""
+
+    def answer(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return callback(*args, **kwargs)
+        except IndexError:
+            if request.route.rule != "/RPC2":
+                raise
+            raise HTTPError(400, "Not a call of XML-RPC") from None
+
+    return answer
 
 
 def _plain_error(error: Any) -> str:

@@ -463,6 +463,16 @@ def test_removing_by_a_form_of_parts(index: Index) -> None:
     assert index.names() == []
 
 
+@pytest.mark.parametrize(
+    "call", [b"<a/>", b"<methodCall/>", b"<methodCall><methodName>search</methodName></methodCall>"]
+)
+def test_xml_that_is_no_call(index: Index, call: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """pypiserver fails: whoever likes to could fill the log with tracebacks."""
+    said = index.ask("POST", "/RPC2", call, CONTENT_TYPE="text/xml")
+    assert (said.status, said.text) == (400, "Not a call of XML-RPC\n")
+    assert "failed" not in caplog.text
+
+
 # --- conflicts
 
 
