@@ -82,16 +82,17 @@ class Uploads:
                 return self._access.refuse(environ, "upload") or self._form(environ, boundary)
             _read_small_body(environ)
             return None
-        except NotAccepted as e:
-            return plain(400, str(e))
-        except TooLarge as e:
-            return plain(413, str(e))
+        except (NotAccepted, TooLarge) as e:
+            return plain(413 if isinstance(e, TooLarge) else 400, str(e))
         except Refusal as e:
             return plain(e.status, str(e), *e.headers)
         except FileExistsError as e:
             # twine knows 400 as pypi.org's answer, and then looks for these words (twine#1265).
             status = 400 if "twine" in environ.get("HTTP_USER_AGENT", "") else 409
             return plain(status, f"Package {e.filename!r} already exists!\nFiles are never replaced here.")
+        except FileNotFoundError as e:
+            log.error("somebody has deleted an upload on its way (rsync --delete?): %s", e.filename)
+            return plain(503, "Somebody has deleted on the server what had arrived: try again")
 
     def _form(self, environ: Environ, boundary: bytes) -> Answer | None:
         length = environ.get("CONTENT_LENGTH") or "0"

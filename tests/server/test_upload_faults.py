@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import json
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from unittest import mock
 import pytest
 
 from ppctl.server.catalogue import Catalogue
+from ppctl.server.drafts import Draft
 from tests.effort import QUICK
 from tests.server.archives import source, wheel
 from tests.server.faults import Steps
@@ -124,6 +126,23 @@ def test_failing_at_every_step(tmp_path: Path, code: int, overwrite: bool) -> No
         assert index.post(*signed_form()).status == 200
         assert index.names() == ALL
     assert number > 12
+
+
+def test_what_has_arrived_is_deleted(tmp_path: Path) -> None:
+    """By an `rsync --delete` of all packages, perhaps."""
+    index = Index(tmp_path)
+    write = Draft.write
+
+    def swept(draft: Draft, block: bytes) -> None:
+        write(draft, block)
+        for path in index.packages.glob(".ppctl-upload-*"):
+            shutil.rmtree(path)
+
+    with mock.patch.object(Draft, "write", swept):
+        said = index.post(*signed_form())
+    assert (said.status, "try again" in said.reason) == (503, True)
+    assert (index.names(), listed(index)) == ([], [])
+    assert index.post(*signed_form()).status == 200
 
 
 def test_a_catalogue_that_cannot_be_written(tmp_path: Path) -> None:
