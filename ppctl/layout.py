@@ -44,6 +44,16 @@ class Layout:
         return self.run / "names.copy"
 
     @property
+    def marks_copy(self) -> Path:
+        """A copy of `packages/.ppctl-marks.json`, which comes back from it where it is gone"""
+        return self.run / "marks.copy"
+
+    @property
+    def owners_copy(self) -> Path:
+        """A copy of `packages/.ppctl-owners.json`, which comes back from it where it is gone"""
+        return self.run / "owners.copy"
+
+    @property
     def names_lost(self) -> Path:
         """There when the list of names was made of nothing but what was here."""
         return self.run / "names-lost"

@@ -58,9 +58,10 @@ def create_application(config: ServerConfig, worker: WorkerInfo) -> Front:
     front = Front(routes, config, lambda: {**description, **describe_process()}, routes.at_once)
     own = unix.of_worker(config.run, worker.number)
     watcher = Watcher(catalogue, config.run / f"watch-{store.VERSION}.lock", own)
-    front.on_start += [catalogue.open, lambda: known.begin(catalogue.projects()), watcher.start]
+    control = front.controls[PACKAGES_PATH] = PackageControl(catalogue, owners, known)
+    front.on_start += [owners.begin, control.begin, catalogue.open]
+    front.on_start += [lambda: known.begin(catalogue.projects()), watcher.start]
     front.on_stop.append(watcher.stop)
-    front.controls[PACKAGES_PATH] = PackageControl(catalogue, owners, known)
     return front
 
 

@@ -40,7 +40,7 @@ class PackageControl:
         self._catalogue = catalogue
         self._owners = owners
         self._known = known
-        self._marks = catalogue.packages / marks.FILE_NAME
+        self._marks = kept.Twice(catalogue.packages / marks.FILE_NAME, catalogue.path.with_name("marks.copy"))
         self._lock = catalogue.path.with_name("marks.lock")
         self._actions: dict[str, Callable[[str, dict[str, str]], dict[str, Any]]] = {
             "yank": self._yank,
@@ -49,6 +49,11 @@ class PackageControl:
             "remove": self._remove,
             "owner": self._owner,
         }
+
+    def begin(self) -> None:
+        """Bring the file of marks back where it is gone. Raises OSError."""
+        with kept.alone(self._lock):
+            self._marks.mend()
 
     def __call__(self, environ: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """Return the status and the JSON of an answer. GET lists, POST changes."""
@@ -71,7 +76,8 @@ class PackageControl:
             there = self._catalogue.projects()
             return {"projects": there, "former": self._former(there)}
         name = self._project({"project": project})
-        said = self._read().get(name, Marks())
+        with kept.alone(self._lock):
+            said = self._read().get(name, Marks())
         return {
             "project": name,
             "status": said.status or "active",
@@ -157,12 +163,11 @@ class PackageControl:
         return found
 
     def _read(self) -> dict[str, Marks]:
+        content = self._marks.read()
         try:
-            return marks.parse(self._marks.read_bytes())
-        except FileNotFoundError:
-            return {}
+            return {} if content is None else marks.parse(content)
         except ValueError as e:
-            raise Refused(409, f"{self._marks} is broken: {e}") from e
+            raise Refused(409, f"{self._marks.path} is broken: {e}") from e
 
     @contextmanager
     def _changing(self, project: str) -> Iterator[Callable[[Callable[[Marks], Marks]], bool]]:
@@ -174,7 +179,7 @@ class PackageControl:
                 before = known.get(project, Marks())
                 after = work(before)
                 if before != after:
-                    kept.write(self._marks, marks.serialise({**known, project: after}))
+                    self._marks.write(marks.serialise({**known, project: after}))
                 return before != after
 
             yield change

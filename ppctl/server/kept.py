@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+log = logging.getLogger("ppctl.server.kept")
 
 
 @contextmanager
@@ -33,6 +37,45 @@ def write(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+class Twice:
+    """A file beside the packages, and its copy in `run`; where it is gone, it comes back from that.
+
+    Who copies `packages/*` to another disk, or lets `rsync --delete` loose, loses what begins with a dot:
+    what is yanked or quarantined would be offered again, and projects be anybody's.
+    For one at a time, in `alone`.
+    """
+
+    def __init__(self, path: Path, copy: Path) -> None:
+        self.path = path
+        self._copy = copy
+
+    def read(self) -> bytes | None:
+        """Return its content, None when there is none. Raises OSError."""
+        if (content := _content(self.path)) is None and (content := _content(self._copy)) is not None:
+            log.warning("%s was gone: it is back from its copy %s", self.path, self._copy)
+            write(self.path, content)
+        return content
+
+    def write(self, content: bytes) -> None:
+        """Replace both. Raises OSError."""
+        write(self.path, content)
+        with contextlib.suppress(OSError):  # the next start mends the copy
+            write(self._copy, content)
+
+    def mend(self) -> None:
+        """Let both be the same: what is beside the packages counts. Raises OSError."""
+        content = self.read()
+        if content is not None and content != _content(self._copy):
+            write(self._copy, content)
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def sync_directory(path: Path) -> None:

@@ -60,10 +60,8 @@ class MarksFile:
             found = os.stat(self._name)
         except OSError:
             found = None
-        if found is None:
-            if self._marks:
-                self._set(look, {}, None)
-        elif _file_id(found) != self._id:
+        # One that is gone comes back from its copy with the next start (ppctl.server.control).
+        if found is not None and _file_id(found) != self._id:
             self._read(look)
         return self._version
 

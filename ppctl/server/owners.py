@@ -30,14 +30,22 @@ class Owners:
     def __init__(self, packages: Path, run: Path) -> None:
         self._path = packages / FILE_NAME
         self._lock = run / "owners.lock"
+        self._kept = kept.Twice(self._path, run / "owners.copy")
         self._file = Followed(self._path, parse)
+
+    def begin(self) -> None:
+        """Bring the file back where it is gone. Raises OSError."""
+        with kept.alone(self._lock):
+            self._kept.mend()
 
     def of(self, project: str) -> str | None:
         """Return the user who owns a project; None when nobody does, UNKNOWN when that cannot be told."""
         try:
-            return self._file.get().get(project)
-        except FileNotFoundError:
-            return None
+            try:
+                return self._file.get().get(project)
+            except FileNotFoundError:
+                with kept.alone(self._lock):
+                    return self._read().get(project)
         except (OSError, ValueError) as e:
             log.error("nobody is taken for the owner of anything: %s cannot be read: %s", self._path, e)
             return UNKNOWN
@@ -47,7 +55,7 @@ class Owners:
         with kept.alone(self._lock):
             known = self._read()
             if project not in known:
-                kept.write(self._path, serialise({**known, project: user}))
+                self._kept.write(serialise({**known, project: user}))
                 log.info("%s belongs to %s, who was the first to upload to it", project, user)
                 return user
             return known[project]
@@ -59,14 +67,12 @@ class Owners:
             if known.get(project) == user:
                 return False
             others = {name: owner for name, owner in known.items() if name != project}
-            kept.write(self._path, serialise({**others, project: user} if user else others))
+            self._kept.write(serialise({**others, project: user} if user else others))
             return True
 
     def _read(self) -> dict[str, str]:
-        try:
-            return parse(self._path.read_bytes())
-        except FileNotFoundError:
-            return {}
+        content = self._kept.read()
+        return {} if content is None else parse(content)
 
 
 def parse(content: bytes) -> dict[str, str]:

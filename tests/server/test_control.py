@@ -175,6 +175,24 @@ def test_without_a_worker(home: Home) -> None:
     assert "ppctl start" in ran.err
 
 
+def test_marks_that_are_gone_come_back_from_their_copy(home: Home) -> None:
+    """By `rsync --delete`, or `cp packages/*` to another disk: what is yanked must not be offered again."""
+    ppctl("packages", "yank", "foo-bar", "1.0", "--reason", "bad")
+    before = listed(home)
+    assert "bad" in before.values()
+    (home.packages / FILE_NAME).unlink()
+    assert listed(home) == before
+    for worker in home.workers:
+        worker.kill()
+    home.start(1)
+    home.start(2)
+    assert listed(home) == before
+    assert (home.packages / FILE_NAME).exists()
+    (home.packages / FILE_NAME).unlink()
+    ppctl("packages", "yank", "foo-bar", "1.1", "--reason", "too")
+    assert sorted(map(str, listed(home).values())) == ["bad", "too"]
+
+
 def test_nobody_else_can_ask(home: Home) -> None:
     body = b'{"action": "remove", "project": "foo-bar", "version": "1.0"}'
     for path in ("/_ppctl/packages", "/_ppctl/packages?project=foo-bar", "/_ppctl/other"):

@@ -49,6 +49,37 @@ def test_an_operator_decides(home: Path) -> None:
     assert (known.of("foo"), known.of("bar")) == (None, "ann")
 
 
+def test_a_file_that_is_gone_comes_back_from_its_copy(home: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """By `rsync --delete`, or `cp packages/*` to another disk: nobody else is to get the projects."""
+    known = open_owners(home)
+    known.begin()
+    assert known.claim("foo", "ann") == "ann"
+    path = home / "packages" / owners.FILE_NAME
+    for look in (
+        lambda: known.of("foo"),
+        lambda: open_owners(home).of("foo"),
+        lambda: known.claim("foo", "bob"),
+        lambda: open_owners(home).begin() or known.of("foo"),
+    ):
+        path.unlink()
+        assert look() == "ann"
+        assert owners.parse(path.read_bytes()) == {"foo": "ann"}
+    assert caplog.text.count("back from its copy") == 4
+    known.put("foo", None)
+    path.unlink()
+    assert known.of("foo") is None
+
+
+def test_what_is_beside_the_packages_counts(home: Path) -> None:
+    """A backup that was put back, or a file that is older than its copy."""
+    open_owners(home).claim("foo", "ann")
+    path = home / "packages" / owners.FILE_NAME
+    path.write_bytes(owners.serialise({"foo": "bob"}))
+    open_owners(home).begin()
+    path.unlink()
+    assert open_owners(home).of("foo") == "bob"
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"projects": []}', '{"projects": {"foo": 1}}'])
 def test_a_broken_file_makes_everything_somebody_elses(
     home: Path, content: str, caplog: pytest.LogCaptureFixture
