@@ -13,7 +13,6 @@ import os
 import sqlite3
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from hashlib import sha256
 from typing import BinaryIO
 
 from pypiserver.backend import Backend
@@ -24,7 +23,7 @@ from ppctl.server.catalogue import Catalogue, File
 from ppctl.server.changes import Entry
 from ppctl.server.drafts import Draft
 from ppctl.server.metadata import Metadata
-from ppctl.server.names import SIDECARS, normalize
+from ppctl.server.names import PROVENANCE, SIDECARS, normalize
 
 log = logging.getLogger("ppctl.server.backend")
 
@@ -122,15 +121,17 @@ class FileBackend(Backend):  # type: ignore[misc]
     def _is_stored(self, draft: Draft, filename: str) -> bool:
         """Return whether all of an upload is there already, and see that it is on all pages. Raises OSError.
 
-        Its worker may have been killed before it could do that.
+        Its worker may have been killed before it could do that. Who signs once more makes another signature
+        of the same file: the first one stays.
         """
-        sidecars = {ending: sha256(said).hexdigest() for ending, said in draft.sidecars.items()}
-        expected = {"": draft.sha256, **sidecars}
+        endings = ("", *draft.sidecars)
         for path in self._there(filename):
             with contextlib.suppress(FileNotFoundError):
-                found = [digest.examine(self._packages, f"{path}{ending}") for ending in expected]
+                found = [digest.examine(self._packages, f"{path}{ending}") for ending in endings]
                 entries = [entry for entry in found if entry]
-                if [entry.sha256 for entry in entries] == list(expected.values()):
+                proofs = [entry for entry in entries if entry.path.endswith(PROVENANCE)]
+                is_whole = all(entry.about_sha256 == draft.sha256 for entry in proofs)
+                if is_whole and len(entries) == len(endings) and entries[0].sha256 == draft.sha256:
                     kept.sync_directory((self._packages / path).parent)
                     self._catalogue.put(entries, as_found=True)
                     return True

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.server.archives import wheel
 from tests.server.signed import CONTENT, SIGNATURE, WHEEL, attestation
 from tests.server.worker_process import Home, new_home
 
@@ -51,7 +52,7 @@ def test_twine_sends_signature_and_attestation(home: Home, dist: Path) -> None:
     provenance = json.loads(home.get(f"/packages/{WHEEL}.provenance").body)
     assert provenance["attestation_bundles"][0]["attestations"] == [attestation()]
     assert twine(home, dist, "--attestations").returncode == 0  # all of it is there already
-    (dist / f"{WHEEL}.asc").write_bytes(b"another signature")
+    (dist / WHEEL).write_bytes(wheel("foo", "1.0", content=b"another")[1])
     again = twine(home, dist)
     assert again.returncode == 1
     assert f"Package '{WHEEL}' already exists!" in again.stdout + again.stderr

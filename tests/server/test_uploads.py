@@ -525,19 +525,33 @@ def test_it_is_on_the_pages_when_that_is_answered(index: Index) -> None:
     "again",
     [
         signed_form(WHEEL, OTHER, hashed=True),
-        signed_form(signature=b"another one", hashed=True),
         upload_form(WHEEL, OTHER, **digests(OTHER)),
         # Who says no hash, or does so too late, is told before the file is sent: as by pypiserver.
         upload_form(WHEEL, CONTENT),
         form(ACTION, FILE, field("sha256_digest", digests(CONTENT)["sha256_digest"].encode())),
     ],
-    ids=["another file", "another signature", "another file alone", "without a hash", "with a hash at last"],
+    ids=["another file", "another file alone", "without a hash", "with a hash at last"],
 )
 def test_what_is_not_all_there_is_a_conflict(index: Index, again: tuple[str, bytes]) -> None:
     index.post(*signed_form())
     assert index.post(*again).status == 409
     assert (index.packages / WHEEL).read_bytes() == CONTENT
     assert (index.packages / f"{WHEEL}.asc").read_bytes() == SIGNATURE
+
+
+def test_who_signs_once_more_has_another_signature_of_the_same_file(index: Index) -> None:
+    """As a job of a CI does that is started again. The first one stays, as nothing is ever replaced."""
+    index.post(*signed_form())
+    before = index.get(f"/packages/{WHEEL}.provenance").body
+    again = [attestation(envelope={**attestation()["envelope"], "signature": "BBBB"})]
+    parts = [ACTION, field("sha256_digest", digests(CONTENT)["sha256_digest"].encode()), FILE]
+    parts.append(field("gpg_signature", b"another one", filename=f"{WHEEL}.asc"))
+    parts.append(field("attestations", json.dumps(again).encode()))
+    assert index.post(*form(*parts)).status == 200
+    assert (index.packages / f"{WHEEL}.asc").read_bytes() == SIGNATURE
+    assert index.get(f"/packages/{WHEEL}.provenance").body == before
+    (index.packages / f"{WHEEL}.provenance").write_bytes(b"{}")
+    assert index.post(*form(*parts)).status == 409
 
 
 def test_sidecars_that_are_not_there_are_a_conflict(index: Index) -> None:
