@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ppctl import homes
 from ppctl.errors import PpctlError
 from ppctl.host import Host
 from ppctl.layout import Layout
@@ -120,7 +121,9 @@ def deployed(host: Host, layout: Layout) -> Deployment:
     """Return how the index in the home is deployed. Raises PpctlError when it is not."""
     found = read_manifest(host, layout).deployments
     if not found:
-        raise PpctlError(f"{layout.home}: this index is not up", f"start it: ppctl up -C {layout.home}")
+        raise PpctlError(
+            f"{layout.home}: this index is not up", f"start it: {homes.command(layout.home, 'up')}"
+        )
     return found[-1]
 
 

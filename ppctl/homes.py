@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from pathlib import Path
 
 from ppctl import xdg
@@ -34,6 +35,12 @@ def register_of(mode: Mode) -> Path:
 def default_home() -> Path:
     """Return the home that is used when nothing else says which (XDG base directory specification)."""
     return xdg.data(os.environ, Path.home()) / "ppctl" / "pypi"
+
+
+def command(home: Path, *words: str) -> str:
+    """Return what to type for `ppctl WORDS` to mean the index at `home`; the first word may be several."""
+    option = [] if home == default_home() else ["-C", str(home)]
+    return shlex.join(["ppctl", *words[0].split(), *option, *words[1:]])
 
 
 def registered(host: Host) -> dict[str, Path]:
@@ -73,7 +80,8 @@ def find(host: Host, asked: Path | None) -> Path:
         asked = Path(os.environ["PPCTL_HOME"])
     if asked is not None:
         return absolute(asked)
-    with contextlib.suppress(FileNotFoundError):  # the working directory has been removed
+    # The working directory has been removed, or is closed to this user (`sudo -u` in somebody's home).
+    with contextlib.suppress(FileNotFoundError, PermissionError, PpctlError):
         here = Path.cwd()
         if host.stat(here / SETTINGS_NAME):
             return here

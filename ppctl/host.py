@@ -49,7 +49,7 @@ class Completed:
 class FileSystem:
     """The file system below a path: sizes in bytes; `free` is what ordinary users may still use.
 
-    `inodes` is 0 where there is no fixed number of them.
+    `inodes` is 0 where there is no fixed number of them. `device` tells file systems apart (stat(2)).
     """
 
     size: int
@@ -58,6 +58,7 @@ class FileSystem:
     inodes_free: int = 0
     read_only: bool = False
     no_exec: bool = False
+    device: int = 0
 
 
 class Host(Protocol):

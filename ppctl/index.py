@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from ppctl import homes
 from ppctl import settings as settings_module
 from ppctl.errors import PpctlError, UsageError
 from ppctl.host import Host
@@ -83,7 +84,8 @@ def load(host: Host, home: Path) -> Index:
     content = host.read(layout.settings)
     if content is None:
         raise UsageError(
-            f"{home}: there is no index here (no ppctl.yml)", f"create one: ppctl init -C {home}"
+            f"{home}: there is no index here (no ppctl.yml)",
+            f"say where yours is: -C HOME; or create one: {homes.command(home, 'init')}",
         )
     return Index(layout, settings_module.load(layout.settings, content))
 
@@ -121,4 +123,14 @@ def require_access(index: Index, host: Host) -> None:
         raise PpctlError(
             f"{index.home}: this index belongs to {home.owner} (mode: embedded), and you are {host.user()}",
             f"run the command as that user: sudo -u {home.owner} ppctl ...",
+        )
+
+
+def require_account(index: Index, host: Host) -> None:
+    """Check that the account is there that is to read what is written. Raises PpctlError."""
+    account = index.settings.account
+    if index.is_system and not host.account_exists(account):
+        raise PpctlError(
+            f"{index.home}: there is no account {account} yet: this index was never up",
+            f"make both: {homes.command(index.home, 'up')}",
         )

@@ -92,7 +92,7 @@ class LocalHost:
 
     def file_system(self, path: Path) -> FileSystem:
         with telling("look at the file system of", path):
-            found = os.statvfs(path)
+            found, device = os.statvfs(path), os.stat(path).st_dev
         return FileSystem(
             size=found.f_blocks * found.f_frsize,
             free=found.f_bavail * found.f_frsize,
@@ -100,6 +100,7 @@ class LocalHost:
             inodes_free=found.f_favail,
             read_only=bool(found.f_flag & os.ST_RDONLY),
             no_exec=bool(found.f_flag & os.ST_NOEXEC),
+            device=device,
         )
 
     def write(

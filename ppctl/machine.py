@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from ppctl import managers, ports
+from ppctl import homes, managers, ports
 from ppctl.deployment import Deployment
 from ppctl.errors import PpctlError
 from ppctl.host import Host
@@ -74,7 +74,7 @@ class Machine:
         raise PpctlError(
             f"the cache of index {deployment.name} does not answer. Its log ends with:\n"
             + self.manager_of(deployment).log(managers.CACHE, LOG_LINES),
-            "mend the cause, then run: ppctl up",
+            f"mend the cause, then run: {homes.command(deployment.layout.home, 'up')}",
         )
 
     def _cache_runs(self, deployment: Deployment, wanted: tuple[str, str] | None) -> bool:
@@ -116,7 +116,7 @@ class Machine:
         raise WorkerFailed(
             f"worker {number} of index {deployment.name} does not serve: {problem}. Its log ends with:\n"
             + self.manager_of(deployment).log(number, LOG_LINES),
-            "mend the cause, then run: ppctl up",
+            f"mend the cause, then run: {homes.command(deployment.layout.home, 'up')}",
         )
 
     def _has_failed(self, deployment: Deployment, number: int) -> bool:
@@ -130,6 +130,6 @@ class Machine:
             if time.monotonic() > deadline:
                 raise PpctlError(
                     f"the workers run, but {deployment.host}:{deployment.port} does not answer: {problem}",
-                    "ppctl doctor",
+                    homes.command(deployment.layout.home, "doctor"),
                 )
             time.sleep(POLL_SECONDS)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from ppctl import workers
+from ppctl import homes, workers
 from ppctl.errors import PpctlError
 from ppctl.host import Host
 from ppctl.index import Index
@@ -52,7 +52,9 @@ def _about(
             raise
         close = difflib.get_close_matches(normal(name), projects(index, host), n=3)
         meant = f"did you mean {printable(' or '.join(close))}? " if close else ""
-        raise PpctlError(e.message, f"{meant}`ppctl packages list` lists them") from e
+        raise PpctlError(
+            e.message, f"{meant}`{homes.command(index.home, 'packages list')}` lists them"
+        ) from e
 
 
 def _ask(index: Index, host: Host, url: str, data: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -68,4 +70,4 @@ def _ask(index: Index, host: Host, url: str, data: Mapping[str, str] | None = No
                 raise PpctlError(f"{run / name}: {why.strerror}", "sudo, or the index's account") from e
             if data is not None and not isinstance(why, ConnectionRefusedError | FileNotFoundError):
                 raise
-    raise PpctlError("no worker of the index is running", "start them: ppctl start")
+    raise PpctlError("no worker of the index is running", f"start them: {homes.command(index.home, 'start')}")

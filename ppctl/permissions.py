@@ -10,11 +10,11 @@ import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from ppctl import audit
+from ppctl import audit, homes
 from ppctl.audit import Note
 from ppctl.errors import PpctlError, UsageError
 from ppctl.host import Host
-from ppctl.index import Index
+from ppctl.index import Index, require_account
 from ppctl.server import permissions
 from ppctl.server.permissions import EVERYTHING, ORDINARY, Permissions, Rights, Token
 from ppctl.server.text import printable
@@ -100,7 +100,7 @@ def add_token(index: Index, host: Host, token: Token, *, wait: bool) -> bool:
         if there:
             raise PpctlError(
                 f"there is a token {token.name} already",
-                f"choose another name, or revoke it: ppctl token revoke {token.name}",
+                f"choose another name, or revoke it: {homes.command(index.home, 'token revoke', token.name)}",
             )
         changed = replace(found, tokens={**found.tokens, token.name: token})
         what = f"{token.name}: {permissions.describe(token.rights)}"
@@ -116,7 +116,10 @@ def remove_token(
         if name not in found.tokens and missing_ok:
             return None
         if name not in found.tokens:
-            raise PpctlError(f"there is no token {printable(name)}", "`ppctl token list` lists them")
+            raise PpctlError(
+                f"there is no token {printable(name)}",
+                f"`{homes.command(index.home, 'token list')}` lists them",
+            )
         others = {key: token for key, token in found.tokens.items() if key != name}
         token = found.tokens[name]
         _save(index, host, replace(found, tokens=others), Note("token revoke", token.user, name))
@@ -181,6 +184,7 @@ def _change(
 
 @contextlib.contextmanager
 def _locked(index: Index, host: Host, purpose: str, wait: bool) -> Iterator[Permissions]:
+    require_account(index, host)
     with host.lock(index.layout.users_lock, purpose=f"ppctl {printable(purpose)}", wait=wait):
         yield read(index, host)
 

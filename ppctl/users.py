@@ -11,12 +11,13 @@ import contextlib
 import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from ppctl import audit, passwords, permissions
+from ppctl import audit, homes, passwords, permissions
 from ppctl.audit import Note
 from ppctl.errors import PpctlError, UsageError
 from ppctl.host import Host
-from ppctl.index import Index
+from ppctl.index import Index, require_account
 from ppctl.server import htpasswd
 from ppctl.server.htpasswd import DISABLED_MARK
 from ppctl.server.permissions import TOKEN_USER, Permissions, Rights
@@ -52,8 +53,9 @@ class Edit:
 class _File:
     """The parsed `htpasswd` while the lock is held."""
 
-    def __init__(self, lines: list[htpasswd.Line]) -> None:
+    def __init__(self, lines: list[htpasswd.Line], home: Path) -> None:
         self.lines = lines
+        self.home = home
 
     def by_name(self) -> dict[str, htpasswd.Line]:
         return htpasswd.users(self.lines)
@@ -61,7 +63,7 @@ class _File:
     def require(self, name: str) -> htpasswd.Line:
         known = self.by_name()
         if name not in known:
-            raise no_such_user(name, list(known))
+            raise no_such_user(name, list(known), self.home)
         return known[name]
 
     def put(self, name: str, hash: str) -> None:
@@ -72,7 +74,8 @@ class _File:
         try:
             made = htpasswd.entry(name, hash)
         except ValueError as e:
-            raise PpctlError(f"{printable(name)}: {e}", f"set a new password: ppctl passwd {name}") from e
+            again = homes.command(self.home, "passwd", name)
+            raise PpctlError(f"{printable(name)}: {e}", f"set a new password: {again}") from e
         old = self.by_name().get(name)
         if old is None:
             if self.lines and not self.lines[-1].raw.endswith("\n"):
@@ -98,16 +101,17 @@ def find(index: Index, host: Host, name: str) -> User:
 
 
 def require_free(index: Index, host: Host, name: str) -> None:
-    """Raise PpctlError when there is a user `name`."""
+    """Raise PpctlError when there is a user `name`, or none can be added yet."""
+    require_account(index, host)
     if name in _read(index, host).by_name():
-        raise user_exists(name)
+        raise user_exists(name, index.home)
 
 
 def add(index: Index, host: Host, name: str, hash: str, *, detail: str = "", wait: bool = True) -> User:
     """Add a user and return it. Raises PpctlError when there is one of that name."""
     with _locked(index, host, f"adduser {name}", wait) as file:
         if name in file.by_name():
-            raise user_exists(name)
+            raise user_exists(name, index.home)
         file.put(name, hash)
         made = _user(file.require(name))
         _save(index, host, file, [Note("adduser", name, _join(made.scheme, detail))])
@@ -222,23 +226,26 @@ def check_name(name: str) -> None:
         raise UsageError(f"{name}: this is the name that goes with tokens", "choose another name")
 
 
-def no_such_user(name: str, known: Sequence[str]) -> PpctlError:
-    """Return the error for a `name` that is not among the `known` ones."""
+def no_such_user(name: str, known: Sequence[str], home: Path) -> PpctlError:
+    """Return the error for a `name` that is not among the `known` ones of the index at `home`."""
     close = difflib.get_close_matches(name, known, n=3)
     hint = f"did you mean {printable(' or '.join(close))}? " if close else ""
-    return PpctlError(f"there is no user {printable(name)}", f"{hint}`ppctl users` lists them")
+    return PpctlError(
+        f"there is no user {printable(name)}", f"{hint}`{homes.command(home, 'users')}` lists them"
+    )
 
 
-def user_exists(name: str) -> PpctlError:
+def user_exists(name: str, home: Path) -> PpctlError:
     """Return the error for a new user whose `name` is taken."""
     return PpctlError(
         f"there is a user {printable(name)} already",
-        f"to change the password: ppctl passwd {printable(name)}",
+        f"to change the password: {homes.command(home, 'passwd', printable(name))}",
     )
 
 
 @contextlib.contextmanager
 def _locked(index: Index, host: Host, purpose: str, wait: bool) -> Iterator[_File]:
+    require_account(index, host)
     with host.lock(index.layout.users_lock, purpose=f"ppctl {printable(purpose)}", wait=wait):
         yield _read(index, host)
 
@@ -258,7 +265,7 @@ def _read(index: Index, host: Host) -> _File:
             f"{path}: damaged: there are NUL bytes in it, as a crash of the machine can leave them",
             "restore it from a backup, or move it away and add the users again",
         )
-    return _File(htpasswd.parse(htpasswd.decode(content)))
+    return _File(htpasswd.parse(htpasswd.decode(content)), index.home)
 
 
 def _save(

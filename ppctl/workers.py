@@ -144,6 +144,6 @@ def answers_at(host: str, port: int, path: str, timeout: float = 3.0) -> str:
         status = connection.getresponse().status
         return "" if status < http.HTTPStatus.INTERNAL_SERVER_ERROR else f"it answers {status}"
     except (OSError, http.client.HTTPException) as e:
-        return str(e) or type(e).__name__
+        return getattr(e, "strerror", None) or str(e) or type(e).__name__
     finally:
         connection.close()

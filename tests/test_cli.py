@@ -54,7 +54,7 @@ def test_home_before_and_after_the_command(
     new_home: NewHome, ppctl: Ppctl, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = new_home(name="here")
-    expected = "here: down (start it: ppctl up)\n"
+    expected = f"here: down (start it: ppctl up -C {home})\n"
     assert ppctl("status", "-C", home).out == expected
     assert ppctl("-C", home, "status").out == expected
     assert ppctl("--home", home, "status").out == expected
@@ -65,6 +65,14 @@ def test_home_before_and_after_the_command(
     monkeypatch.delenv("PPCTL_HOME")
     monkeypatch.chdir(home)
     assert ppctl("status").out == expected
+
+
+def test_status_of_an_index_in_the_usual_place_says_what_is_enough(
+    new_home: NewHome, ppctl: Ppctl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = new_home(name="usual")
+    monkeypatch.setattr("ppctl.homes.default_home", lambda: home)
+    assert ppctl("status").out == "usual: down (start it: ppctl up)\n"
 
 
 def test_home_as_an_argument(tmp_path: Path, ppctl: Ppctl, home: Path) -> None:

@@ -163,3 +163,15 @@ def test_xdg_directories_must_be_absolute(monkeypatch: pytest.MonkeyPatch) -> No
 def test_registers() -> None:
     assert homes.register_of(Mode.SYSTEM) == Path("/etc/ppctl/indexes")
     assert homes.register_of(Mode.EMBEDDED) == homes.user_register()
+
+
+def test_a_working_directory_that_is_closed_is_not_the_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = ClosedHost()
+    make(host, homes.user_register(), "team", OWN)
+    monkeypatch.setattr(Path, "cwd", lambda: MACHINES)  # `sudo -u ann` in a directory of root's
+    assert homes.find(host, None) == OWN
+
+
+def test_a_command_means_the_index_wherever_it_is_typed() -> None:
+    assert homes.command(homes.default_home(), "up") == "ppctl up"
+    assert homes.command(OWN, "token revoke", "ci") == f"ppctl token revoke -C {OWN} ci"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ppctl import audit, index, passwords, users
+from ppctl import audit, index, passwords, permissions, users
 from ppctl.errors import PpctlError, UsageError
 from ppctl.index import Index
 from ppctl.layout import Layout
@@ -134,12 +134,12 @@ def test_root_does_not_lock_the_owner_out_of_an_embedded_index() -> None:
 ERRORS: list[tuple[str, bytes, Callable[[FakeHost], object], str, str]] = [
     ("add", b"ann:x\n", lambda h: users.add(INDEX, h, "ann", HASH), "there is a user ann already", "passwd"),
     ("unknown", b"ci-bot:x\n", lambda h: users.disable(INDEX, h, "cibot"), "no user cibot", "mean ci-bot?"),
-    ("nobody", b"", lambda h: users.enable(INDEX, h, "bob"), "no user bob", "`ppctl users`"),
+    ("nobody", b"", lambda h: users.enable(INDEX, h, "bob"), "no user bob", f"`ppctl users -C {HOME}`"),
     ("comment", b"#bob:x\n", lambda h: users.remove(INDEX, h, ["bob"]), "no user bob", ""),
     ("nul", b"ann:x\n\0\0\0", lambda h: users.users(INDEX, h), "damaged", "backup"),
     ("nul, add", b"\0" * 64, lambda h: users.add(INDEX, h, "ann", HASH), "damaged", "backup"),
     ("no hash", b"ann:!\n", lambda h: users.enable(INDEX, h, "ann"), "no password to go back", "deluser"),
-    ("blank", b"ann:x :y\n", lambda h: users.disable(INDEX, h, "ann"), "does not fit", "passwd ann"),
+    ("blank", b"ann:x :y\n", lambda h: users.disable(INDEX, h, "ann"), "does not fit", f"passwd -C {HOME}"),
     ("bad first user", b"", lambda h: users.ensure_first_user(INDEX, h, "a:b"), "cannot contain `:`", ""),
 ]
 
@@ -363,3 +363,20 @@ def test_ready_hashes_are_checked(hash: str, allow_weak: bool, message: str) -> 
     assert message in raised.value.message
     if len(hash) > 6:
         assert hash not in raised.value.message + raised.value.hint
+
+
+def test_before_its_first_up_the_index_of_the_machine_takes_no_users_and_says_what_makes_it() -> None:
+    of_the_machine = Index(Layout(HOME), Settings(mode=Mode.SYSTEM))
+    host = FakeHost(root=True, accounts={})
+    host.make_directory(HOME, mode=0o750)
+    host.operations.clear()
+    attempts: list[Callable[[], object]] = [
+        lambda: users.require_free(of_the_machine, host, "ann"),  # before anybody types a password
+        lambda: users.add(of_the_machine, host, "ann", HASH),
+        lambda: permissions.grant(of_the_machine, host, "ann", kinds=["read"], projects=[], wait=True),
+    ]
+    for attempt in attempts:
+        with pytest.raises(PpctlError, match="there is no account pypi yet") as raised:
+            attempt()
+        assert raised.value.hint == f"make both: ppctl up -C {HOME}"
+    assert host.operations == []  # nothing of it is in the audit log, either

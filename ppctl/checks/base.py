@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import shlex
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -179,8 +178,7 @@ class Subject:
 
     def ppctl(self, *words: str) -> str:
         """Return the ppctl command line that means this index."""
-        home = [] if self.layout.home == homes.default_home() else ["-C", str(self.layout.home)]
-        return self.as_root(shlex.join(["ppctl", *words[0].split(), *home, *words[1:]]))
+        return self.as_root(homes.command(self.layout.home, *words))
 
     def edit(self, change: str) -> str:
         """Return what to type when the settings are to be changed."""

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from ppctl.checks.base import CannotCheck, Finding, Subject, follow, listed, problem, warning
+from ppctl.checks.base import CannotCheck, Finding, NotApplicable, Subject, follow, listed, problem, warning
 
 TIMEOUT = 120.0
 # The files of uploads under way (ppctl/server/drafts.py, which cannot be imported outside a release).
@@ -22,6 +22,8 @@ def writable(subject: Subject) -> Iterator[Finding]:
     """Try as the account whether a file could be made in the directory."""
     path = subject.layout.packages
     found = follow(subject.host, path)
+    if found is None and subject.host.stat(subject.layout.manifest) is None:
+        raise NotApplicable  # it was never up
     if found is None:
         # What a dangling link is to point at is for the operator to say.
         mend = subject.as_root(f"rm -f {_quoted(path)}; ") + subject.ppctl("up")

@@ -87,7 +87,7 @@ def workers(subject: Subject) -> Iterator[Finding]:
         if report is None or wrong:
             # A silent one may be unknown to its manager; `up` finds out what is missing.
             mend = subject.ppctl("restart", "--worker", str(number)) if report else subject.ppctl("up")
-            yield problem(f"worker {number}: {wrong}; see `ppctl logs`", where=socket, mend=mend)
+            yield problem(f"worker {number}: {wrong}; see `{subject.ppctl('logs')}`", where=socket, mend=mend)
         elif old := _outdated(report, wanted):
             yield warning(f"worker {number} still runs {old}", where=socket, mend=subject.ppctl("up"))
     wrong = subject.machine.answers(running.host, running.port, f"{prefix}/health")

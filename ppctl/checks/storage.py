@@ -17,10 +17,12 @@ OLDEST_YEAR = 2024  # older than ppctl itself: a machine without a battery or a 
 
 
 def _places(subject: Subject) -> list[Path]:
-    """Return the directories that may be on file systems of their own."""
-    found = subject.host.stat(subject.layout.packages)
-    elsewhere = found is not None and found.kind == "link" and follow(subject.host, subject.layout.packages)
-    return [subject.layout.home, *([subject.layout.packages] if elsewhere else [])]
+    """Return the directories that are on file systems of their own: packages may be a mount, or a link."""
+    host, home, packages = subject.host, subject.layout.home, subject.layout.packages
+    if not follow(host, packages):
+        return [home]
+    elsewhere = host.file_system(packages).device != host.file_system(home).device
+    return [home, packages] if elsewhere else [home]
 
 
 def room(subject: Subject) -> Iterator[Finding]:

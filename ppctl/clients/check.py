@@ -203,6 +203,7 @@ class _Checker:
             405: "look at the URL: that is no place for uploads",
             409: "uploads of the same name are refused; run the check again",
             413: "see max_upload_size in ppctl.yml, and a proxy on the way (nginx: client_max_body_size)",
+            507: "the index has no room left; on its host: ppctl doctor",
         }
         hint = hints.get(answer.status, "on the host of the index: ppctl status, ppctl logs")
         raise _Failed(f"to {action} does not work: {_status(answer)} for {answer.url}", hint)

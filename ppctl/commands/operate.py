@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+
+from ppctl import homes
 from ppctl.deployment import Deployment, deployed
-from ppctl.errors import EXIT_OK, UsageError
+from ppctl.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError
 from ppctl.index import Index
 from ppctl.machine import Machine
 from ppctl.managers import CACHE, label
@@ -34,7 +37,8 @@ def stop(found: Index, machine: Machine, *, wait: bool) -> int:
         if running:
             machine.out.progress(f"stopping; transfers in flight get up to {found.settings.stop_timeout} s")
             manager.stop_all()
-    machine.out.info("stopped; `ppctl start` starts it again" if running else "nothing to do: no worker runs")
+    again = homes.command(found.home, "start")
+    machine.out.info(f"stopped; `{again}` starts it again" if running else "nothing to do: no worker runs")
     return machine.out.result({"changed": bool(running), "workers": running})
 
 
@@ -72,10 +76,12 @@ def logs(found: Index, machine: Machine, *, numbers: tuple[int, ...], lines: int
     manager = machine.manager_of(deployment)
     wanted = [*_numbers(deployment, numbers), *([CACHE] if deployment.cache and not numbers else [])]
     if follow:
-        with manager.follow(wanted, lines) as written:
+        # Ctrl-C is how one ends this: there is nothing to say about it.
+        with contextlib.suppress(KeyboardInterrupt), manager.follow(wanted, lines) as written:
             for line in written:
                 machine.out.text(line)
-        return EXIT_OK
+            return EXIT_OK
+        return EXIT_INTERRUPTED
     found_logs = {number: manager.log(number, lines).splitlines() for number in wanted}
     if not any(found_logs.values()):
         _explain_silence(deployment, machine)

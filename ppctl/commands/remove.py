@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ppctl import homes
 from ppctl.deployment import Manifest, read_manifest
 from ppctl.errors import PpctlError
-from ppctl.homes import register_of
 from ppctl.index import Index
 from ppctl.layout import Layout
 from ppctl.machine import Machine
@@ -19,7 +19,8 @@ def down(found: Index, machine: Machine, *, wait: bool) -> int:
     """
     with machine.host.lock(found.layout.lock, purpose="ppctl down", wait=wait):
         changed = take_down(found, machine)
-    machine.out.info("down; `ppctl up` brings it back" if changed else "nothing to do: it is down")
+    again = homes.command(found.home, "up")
+    machine.out.info(f"down; `{again}` brings it back" if changed else "nothing to do: it is down")
     return machine.out.result({"changed": changed})
 
 
@@ -28,7 +29,7 @@ def take_down(found: Index, machine: Machine) -> bool:
     host, layout = machine.host, found.layout
     manifest = read_manifest(host, layout)
     outside = {path for path in manifest.paths if not path.is_relative_to(layout.home)}
-    registered = {path for path in outside if path.parent == register_of(found.settings.mode)}
+    registered = {path for path in outside if path.parent == homes.register_of(found.settings.mode)}
     for deployment in manifest.deployments:
         machine.out.progress(f"stop     {deployment.name} under {deployment.manager.value}")
         manager = machine.manager_of(deployment)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from ppctl import permissions, tokens, users
+from ppctl import homes, permissions, tokens, users
 from ppctl.host import Host
 from ppctl.index import Index
 from ppctl.output import Output
@@ -89,7 +89,8 @@ def list_tokens(index: Index, host: Host, out: Output, *, now: float) -> int:
     """Show the tokens. Returns the exit code."""
     found = sorted(permissions.read(index, host).tokens.values(), key=lambda token: token.name)
     if not found:
-        out.text("no tokens; make one: ppctl token create NAME --user USER --upload PATTERN")
+        one = homes.command(index.home, "token create", "NAME", "--user", "USER", "--upload", "PATTERN")
+        out.text(f"no tokens; make one: {one}")
     else:
         out.table(
             ["token", "user", "may", "made", "ends", "last use"],

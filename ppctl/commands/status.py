@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ppctl import homes
 from ppctl.deployment import Deployment, read_manifest
 from ppctl.errors import EXIT_FAILED, EXIT_OK
 from ppctl.index import Index
@@ -53,7 +54,7 @@ def status(found: Index, machine: Machine) -> int:
     deployments = read_manifest(machine.host, found.layout).deployments
     if not deployments:
         data = {"health": DOWN, "home": found.home, "workers": [], "problem": "not deployed"}
-        machine.out.text(f"{found.settings.name}: down (start it: ppctl up)")
+        machine.out.text(f"{found.settings.name}: down (start it: {homes.command(found.home, 'up')})")
         return machine.out.result(data, exit_code=EXIT_FAILED)
     deployment = deployments[-1]
     workers = look(deployment, machine)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,9 +31,10 @@ def init(host: Host, out: Output, home: Path, values: dict[str, object], *, keep
     asked = settings.from_data(values, "ppctl init")
     index.check_home(host, home)
     content = host.read(layout.settings)
+    again = homes.command(home, "up")
     if content is not None:
         if not keep:
-            raise PpctlError(f"{layout.settings}: there is one already", "edit it, then run: ppctl up")
+            raise PpctlError(f"{layout.settings}: there is one already", f"edit it, then run: {again}")
         found = settings.load(layout.settings, content)
         differs = [key for key in values if getattr(found, key) != getattr(asked, key)]
         if not differs:
@@ -44,11 +44,11 @@ def init(host: Host, out: Output, home: Path, values: dict[str, object], *, keep
         if host.read(layout.manifest) is not None or sample.text(_as_written(content)).encode() != content:
             raise PpctlError(
                 f"{layout.settings}: there is one already, with another `{differs[0]}`",
-                f"set `{differs[0]}: {values[differs[0]]}` in it, then run: ppctl up",
+                f"set `{differs[0]}: {values[differs[0]]}` in it, then run: {again}",
             )
     make_home(host, home)
     host.write(layout.settings, sample.text(values).encode(), mode=0o640)
-    out.info(f"wrote {layout.settings}; next: ppctl up{_home_option(home)}")
+    out.info(f"wrote {layout.settings}; next: {again}")
     return out.result({"path": layout.settings, "changed": True})
 
 
@@ -57,10 +57,6 @@ def _as_written(content: bytes) -> dict[str, object]:
     import yaml
 
     return dict(yaml.safe_load(content) or {})
-
-
-def _home_option(home: Path) -> str:
-    return "" if home == homes.default_home() else f" -C {home}"
 
 
 def make_home(host: Host, home: Path) -> None:
@@ -250,6 +246,6 @@ def _tell_next(found: Index, machine: Machine, user: str) -> None:
     out = machine.out
     out.info("\nwhat to type next:")
     if found.settings.login and not users.users(found, machine.host):
-        out.info(f"  ppctl adduser -C {shlex.quote(str(found.home))} USER")
+        out.info(f"  {homes.command(found.home, 'adduser', 'USER')}")
     for line in next_steps(entry_of(found.settings, user)):
         out.info(f"  {line}")

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from ppctl import audit, passwords, permissions, users
+from ppctl import audit, homes, passwords, permissions, users
 from ppctl.host import Host
 from ppctl.index import Index
 from ppctl.output import Output
@@ -59,7 +59,7 @@ def passwd(
     if before.weak and not after.weak:
         _say(out, credentials, f"the password was stored as {before.scheme}, now as {after.scheme}")
     if after.disabled:
-        out.warn(f"{shown} is still disabled: ppctl enable {shown}")
+        out.warn(f"{shown} is still disabled: {homes.command(index.home, 'enable', shown)}")
     return _result(out, after, credentials, changed=changed)
 
 
@@ -94,7 +94,7 @@ def list_users(index: Index, host: Host, out: Output) -> int:
     changes = audit.last_changes(audit.read(index, host))
     granted = permissions.read(index, host).users
     if not found:
-        out.text("no users yet; the first one: ppctl adduser NAME")
+        out.text(f"no users yet; the first one: {homes.command(index.home, 'adduser', 'NAME')}")
     else:
         out.table(
             ["name", "may", "scheme", "weak", "disabled", "last change"],
@@ -112,7 +112,8 @@ def list_users(index: Index, host: Host, out: Output) -> int:
         )
     weak = [printable(user.name) for user in found if user.weak]
     if weak:
-        out.warn(f"too easily guessed from the file: {', '.join(weak)}; `ppctl passwd NAME` moves to bcrypt")
+        moves = homes.command(index.home, "passwd", "NAME")
+        out.warn(f"too easily guessed from the file: {', '.join(weak)}; `{moves}` moves to bcrypt")
     return out.result(
         {
             "users": [

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ppctl import passwords, users, verified
+from ppctl import homes, passwords, users, verified
 from ppctl.clients import check
 from ppctl.clients.base import Entry
 from ppctl.clients.check import Step
@@ -46,8 +46,9 @@ def verify(found: Index, machine: Machine, *, timeout: float, wait: bool) -> int
 
 
 def _worker(number: int, deployment: Deployment, machine: Machine, found: Index) -> Step:
+    hint = homes.command(found.home, "logs")
     problem = machine.probe.serves(deployment.layout.worker_socket(number), found.settings.url_prefix)
-    return Step(f"worker {number}", not problem, problem or "it answers", "ppctl logs" if problem else "")
+    return Step(f"worker {number}", not problem, problem or "it answers", hint if problem else "")
 
 
 def _entry(found: Index, user: str, password: str) -> Entry:

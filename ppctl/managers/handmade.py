@@ -72,7 +72,7 @@ class Program:
         return f"supervisor: {self.name}"
 
     def _rpc(self) -> Rpc:
-        return Rpc(supervisor_machine.socket(self.host))
+        return Rpc(supervisor_machine.socket(self.host), supervisor_machine.START)
 
     def _processes(self) -> list[dict[str, Any]]:
         return [info for info in self._rpc().getAllProcessInfo() if info["group"] == self.name]

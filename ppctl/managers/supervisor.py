@@ -18,7 +18,7 @@ from typing import Any
 from ppctl.deployment import Deployment
 from ppctl.errors import PpctlError
 from ppctl.host import Host
-from ppctl.managers import CACHE, Pending, Process, label
+from ppctl.managers import CACHE, Pending, Process, label, supervisor_machine
 from ppctl.managers.follow import follow_files
 from ppctl.managers.supervisor_rpc import (
     ALREADY_STARTED,
@@ -70,7 +70,7 @@ class Supervisor:
             wait(
                 self.supervisord.is_up,
                 f"{self.supervisord.socket}: the machine's supervisord does not answer",
-                hint="start it: systemctl start supervisor",
+                hint=supervisor_machine.START,
                 timeout=SYSTEM_START_TIMEOUT,
             )
         if not self.supervisord.is_up():

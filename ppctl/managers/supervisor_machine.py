@@ -7,6 +7,9 @@ from pathlib import Path
 from ppctl.errors import PpctlError
 from ppctl.host import Host
 
+START = "start it: systemctl start supervisor"
+"""The hint where the machine's supervisord does not run: that is not ppctl's to start."""
+
 # Debian and Ubuntu; the RHEL family; supervisor's own default. The first that exists counts.
 CONFIGURATIONS = (
     Path("/etc/supervisor/supervisord.conf"),

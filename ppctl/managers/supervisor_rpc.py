@@ -44,8 +44,10 @@ class _Transport(xmlrpc.client.Transport):
 class Rpc:
     """supervisord's `supervisor` namespace. Methods raise PpctlError, or Fault when it refuses."""
 
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, start: str) -> None:
+        """`start`: what to type where it does not answer."""
         self._socket = socket
+        self._start = start
         self._proxy = xmlrpc.client.ServerProxy("http://localhost", transport=_Transport(socket))
 
     def __getattr__(self, method: str) -> Any:
@@ -58,13 +60,13 @@ class Rpc:
                 ) from e
             except xmlrpc.client.Fault as e:
                 if e.faultCode == SHUTDOWN_STATE:
-                    raise Ending(f"{self._socket}: supervisord is shutting down", "ppctl up") from e
+                    raise Ending(f"{self._socket}: supervisord is shutting down", self._start) from e
                 raise
             except xmlrpc.client.ProtocolError as e:
                 raise PpctlError(f"{self._socket}: supervisord answers {e.errcode} {e.errmsg}") from e
             except (OSError, http.client.HTTPException, xmlrpc.client.ResponseError, ExpatError) as e:
                 reason = str(e) or type(e).__name__
-                raise Silent(f"{self._socket}: supervisord does not answer: {reason}", "ppctl up") from e
+                raise Silent(f"{self._socket}: supervisord does not answer: {reason}", self._start) from e
             finally:
                 self._proxy("close")()
 

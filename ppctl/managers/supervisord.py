@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ppctl import homes
 from ppctl.deployment import Deployment
 from ppctl.errors import CommandFailed, PpctlError
 from ppctl.host import Host
@@ -42,7 +43,10 @@ class Supervisord:
 
     def rpc(self) -> Any:
         """Return its XML-RPC interface."""
-        return Rpc(self.socket)
+        start = (
+            supervisor_machine.START if self.deployment.is_system else homes.command(self.layout.home, "up")
+        )
+        return Rpc(self.socket, start)
 
     def is_up(self) -> bool:
         """Return whether it answers and is not about to end."""

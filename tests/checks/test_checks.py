@@ -123,6 +123,12 @@ def _disk(**values: object) -> Callable[[Example], object]:
     return lambda e: e.host.file_systems.update({e.layout.home: replace(room, **values)})  # type: ignore[arg-type]
 
 
+def _mounted(**values: object) -> Callable[[Example], object]:
+    """A disk of its own for the packages, without a link."""
+    disk = replace(FileSystem(2**40, 2**39, 1000, 500, device=1), **values)  # type: ignore[arg-type]
+    return lambda e: e.host.file_systems.update({e.layout.packages: disk})
+
+
 def _another_index(port: int, host: str = "127.0.0.1") -> Callable[[Example], object]:
     def make(e: Example) -> None:
         e.host.put("/srv/other/ppctl.yml", f"name: other\nport: {port}\nhost: {host}\n")
@@ -409,6 +415,7 @@ CASES = [
     Case("disk", _disk(free=2**30), P, "only 1024 MiB of the disk are free (0%)", "make room"),
     Case("disk", _disk(size=2**32, free=2**30 - 1), W, "only 1023 MiB", "make room"),
     Case("disk", _disk(size=2**28, free=2**26), P, "only 64 MiB", "du -xh /home"),
+    Case("disk", _mounted(free=0), P, "only 0 MiB", "/pypi/packages/"),
     Case("disk", _disk(inodes_free=50), W, "only 50 inodes", "--inodes"),
     Case("disk", _disk(inodes_free=5), P, "only 5 inodes", "--inodes"),
     Case("mount", _disk(no_exec=True), P, "noexec", 'sudo mount -o remount,exec "$(findmnt'),
@@ -489,6 +496,14 @@ def test_port_taken_by_somebody_else() -> None:
         assert f"127.0.0.1:{port} is taken by" in finding.message
         assert "another port" in finding.mend
     assert [f.severity for f in found(ours, "port")] == [Severity.OK]
+
+
+def test_of_an_index_that_was_never_up_it_is_not_said_that_its_packages_are_gone() -> None:
+    example = healthy()
+    example.host.remove_tree(example.layout.packages)
+    assert [finding.message for finding in found(example, "packages")] == ["the packages directory is gone"]
+    example.host.remove(example.layout.manifest)
+    assert found(example, "packages") == []
 
 
 def test_clock_before_ppctl() -> None:

@@ -148,10 +148,13 @@ def test_strange_answers(answer: Callable[[Any], None], said: str, ppctl: Ppctl)
     assert said in ppctl.out
 
 
-def test_upload_too_large_for_a_proxy(ppctl: Ppctl) -> None:
-    with answering(lambda h: reply(h, 413 if h.command == "POST" else 200)) as url:
+@pytest.mark.parametrize(
+    ("status", "hint"), [(413, "client_max_body_size"), (507, "no room left; on its host: ppctl doctor")]
+)
+def test_an_upload_is_refused_for_a_reason_that_can_be_mended(status: int, hint: str, ppctl: Ppctl) -> None:
+    with answering(lambda h: reply(h, status if h.command == "POST" else 200)) as url:
         assert ppctl("client", "check", "--url", url, *LOGIN, stdin="x\n") == 1
-    assert "client_max_body_size" in ppctl.out
+    assert hint in ppctl.out
 
 
 def test_what_was_uploaded_is_removed_even_if_it_cannot_be_downloaded(ppctl: Ppctl) -> None:

@@ -278,7 +278,8 @@ def test_what_makes_no_sense_is_refused(home: Path, argv: list[str], code: int, 
 def test_a_name_is_given_once(home: Path) -> None:
     create("ci", "--user", "ann", "--read")
     ran = ppctl("token", "create", "ci", "--user", "ann", "--read")
-    assert ran.code == 1 and "there is a token ci already" in ran.err and "ppctl token revoke ci" in ran.err
+    assert ran.code == 1 and "there is a token ci already" in ran.err
+    assert f"ppctl token revoke -C {home} ci" in ran.err
     assert ppctl("token", "revoke", "x", "--missing-ok", "--json").result["changed"] is False
 
 

@@ -115,7 +115,7 @@ def test_a_day_in_the_life(home: Path) -> None:
     assert ppctl("disable", "ann").out == "ann is disabled already: nothing was changed\n"
     assert ppctl("disable", "ann", "--json").result == {"changed": False, "user": "ann", "disabled": True}
     warned = ppctl("passwd", "ann", "--hash-stdin", stdin=HASH.replace("a", "b").encode())
-    assert "ann is still disabled: ppctl enable ann" in warned.err
+    assert f"ann is still disabled: ppctl enable -C {home} ann" in warned.err
     listed = ppctl("users").out.splitlines()
     assert listed[0].split() == ["NAME", "MAY", "SCHEME", "WEAK", "DISABLED", "LAST", "CHANGE"]
     assert listed[1].split()[:6] == ["ann", "read,", "upload", "bcrypt", "-", "yes"] and listed[1].endswith(
@@ -126,7 +126,7 @@ def test_a_day_in_the_life(home: Path) -> None:
     assert ppctl("enable", "ann").out == "ann is enabled already: nothing was changed\n"
     assert ppctl("deluser", "ann", "old").out == "removed ann, old: works at once, no restart needed\n"
     assert (home / "htpasswd").read_text() == ""
-    assert ppctl("users").out == "no users yet; the first one: ppctl adduser NAME\n"
+    assert ppctl("users").out == f"no users yet; the first one: ppctl adduser -C {home} NAME\n"
     assert ppctl("users", "--json").result == {"users": []}
     actions = [entry["action"] for entry in ppctl("audit", "--json").result["entries"]]
     assert "no login was refused" in ppctl("audit", "--logins").err
@@ -144,7 +144,8 @@ def test_a_disabled_user_has_the_same_password(home: Path) -> None:
 
 def test_users_warns_of_weak_hashes_and_tells_programs_the_same(home: Path) -> None:
     ran = ppctl("users")
-    assert ran.err == "warning: too easily guessed from the file: old; `ppctl passwd NAME` moves to bcrypt\n"
+    moves = f"`ppctl passwd -C {home} NAME` moves to bcrypt"
+    assert ran.err == f"warning: too easily guessed from the file: old; {moves}\n"
     ann, old = ppctl("users", "--json").result["users"]
     assert re.fullmatch("[0-9a-f]{12}", ann.pop("hash_id")) and len(old.pop("hash_id")) == 12
     assert ann == {
@@ -169,7 +170,7 @@ def test_what_a_terminal_would_obey_is_escaped(home: Path) -> None:
 NO_ARGV = "can be read by every user of this machine"
 BAD: list[tuple[list[str], bytes, int, str, str]] = [
     (["adduser"], b"", 2, "Missing argument 'NAME'", "adduser --help"),
-    (["adduser", "ann", "--generate"], b"", 1, "there is a user ann already", "ppctl passwd ann"),
+    (["adduser", "ann", "--generate"], b"", 1, "there is a user ann already", "ppctl passwd -C "),
     (["adduser", "a:b", "--generate"], b"", 2, "a:b: a name cannot contain `:`", ""),
     (["adduser", "", "--generate"], b"", 2, "the name is empty", ""),
     (["adduser", "#x", "--generate"], b"", 2, "cannot begin with `#`", ""),
@@ -199,7 +200,7 @@ BAD: list[tuple[list[str], bytes, int, str, str]] = [
     (["adduser", "bob", "--hash-stdin"], b"!" + HASH.encode(), 2, "not a hash", ""),
     (["adduser", "bob", "--hash-stdin", "--allow-weak"], b"$2y$10$x", 2, "not a hash of a known", ""),
     (["passwd", "amn", "--generate"], b"", 1, "there is no user amn", "did you mean ann?"),
-    (["passwd", "zzz", "--generate"], b"", 1, "there is no user zzz", "`ppctl users` lists them"),
+    (["passwd", "zzz", "--generate"], b"", 1, "there is no user zzz", "`ppctl users -C "),
     (["deluser", "ann", "zzz"], b"", 1, "there is no user zzz", ""),
     (["deluser"], b"", 2, "Missing argument 'NAME...'", ""),
     (["disable", "zzz"], b"", 1, "there is no user zzz", ""),

@@ -90,6 +90,20 @@ def test_an_answer_that_is_none_is_no_bug(
         manager.supervisord.rpc().getPID()
 
 
+def test_where_supervisord_does_not_run_it_is_said_who_starts_it(manager: Supervisor) -> None:
+    of_the_machine = replace(manager.deployment, mode=settings.Mode.SYSTEM)
+    host = FakeHost()
+    socket = manager.layout.home / "nobody.sock"
+    host.put("/etc/supervisor/supervisord.conf", f"[unix_http_server]\nfile={socket}\n")
+    for each, hint in (
+        (manager, f"ppctl up -C {manager.layout.home}"),
+        (Supervisor(of_the_machine, host), "start it: systemctl start supervisor"),
+    ):
+        with pytest.raises(supervisor_rpc.Silent) as raised:
+            each.supervisord.rpc().getPID()
+        assert raised.value.hint == hint
+
+
 def test_faults(manager: Supervisor, answer_with: Callable[[bytes], None]) -> None:
     body = xmlrpc.client.dumps(xmlrpc.client.Fault(6, "SHUTDOWN_STATE")).encode()
     answer_with(OK % (len(body), body))
