@@ -70,6 +70,11 @@ class Output:
         if not self.json:
             print(self.style(f"warning: {message}", "warn", self.stderr), file=self.stderr, flush=True)
 
+    def hint(self, hint: str) -> None:
+        """Tell a person what to do about it (stderr; also with --quiet)."""
+        if not self.json:
+            print(self.style("hint:", "dim", self.stderr), hint, file=self.stderr, flush=True)
+
     def text(self, text: str) -> None:
         """Print a result for people (stdout; not with --json)."""
         if not self.json:
@@ -116,7 +121,7 @@ class Output:
             return
         print(self.style("error:", "bad", self.stderr), error.message, file=self.stderr)
         if error.hint:
-            print(self.style("hint:", "dim", self.stderr), error.hint, file=self.stderr)
+            self.hint(error.hint)
 
     def _envelope(self, fields: Mapping[str, Any]) -> None:
         envelope = {"version": ENVELOPE_VERSION, "command": self.command, **fields}

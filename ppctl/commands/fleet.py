@@ -113,11 +113,13 @@ def report(
     if left:
         if made and "token" in made:
             again = "token, give it on standard input: --token-stdin"
-        elif made and done:
+        elif made and _may_be_set(results):
             again = f"password, type it in: ppctl {again} --on '{','.join(left)}'"
         else:
             again = ""
         _tell_what_is_left(out, name, (done, left), hints(results), again)
+        if made and not again:
+            out.warn("the password above was set nowhere: the next run makes up another one")
     data: dict[str, Any] = {
         "hosts": [_data(result) for result in results],
         "done": done,
@@ -128,6 +130,17 @@ def report(
     }
     code = EXIT_INTERRUPTED if interrupted else EXIT_FAILED if left else EXIT_OK
     return out.result(data, exit_code=code)
+
+
+def _may_be_set(results: Sequence[HostResult]) -> bool:
+    """Whether a host has the password that was made up, or may have taken it before it went silent."""
+    return any(
+        result.state not in (fleet.FAILED, fleet.NOT_BEGUN)
+        or any(
+            each.get("result", {}).get("changed") for part in result.parts for each in part.get("results", [])
+        )
+        for result in results
+    )
 
 
 def _on_a_screen(rows: Sequence[Row], out: Output) -> Sequence[Row]:
@@ -155,7 +168,7 @@ def _tell_what_is_left(
     else:
         out.warn("done: {}; not done: {}".format(*names))
     for hint in found:
-        out.warn(f"hint: {hint}")
+        out.hint(hint)
     if name in READ_ONLY:
         return
     if again:

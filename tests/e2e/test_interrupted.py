@@ -280,7 +280,7 @@ def test_down_and_destroy(new_home: NewHome, home: Path, free_port: int, run_ppc
     up(run_ppctl, home)
     (home / "packages" / "a-1.0.tar.gz").write_bytes(b"precious")
     pids = processes_of(home)
-    assert run_ppctl("down", "-C", home).stdout == "down; `ppctl up` brings it back\n"
+    assert run_ppctl("down", "-C", home).stdout == f"down; `ppctl up -C {home}` brings it back\n"
     assert not any(map(is_alive, pids)) and not answers(free_port)
     assert run_ppctl("down", "-C", home).stdout == "nothing to do: it is down\n"
     assert [change["action"] for change in up(run_ppctl, home)] == ["start"]

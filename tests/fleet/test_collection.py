@@ -261,6 +261,12 @@ def this_machine(folder: Path, indexes: str, **more: str) -> Path:
             "ppctl_host_index_url has a login in it",
             "",
         ),
+        (
+            PYPI,
+            {"ppctl_proxy_server_name": "x.example.com", "ppctl_proxy_key_src": "files/x.key"},
+            "there is no files/x.key on the controller",
+            "",
+        ),
     ],
 )
 def test_what_is_wrong_in_an_inventory_is_told_with_its_place(

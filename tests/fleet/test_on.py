@@ -197,6 +197,27 @@ def test_the_rest_is_finished_with_the_same_password(ansible: Ansible) -> None:
     ansible.answer(event("web1", changed=True, **DONE), event("web2", "unreachable", "no route to host"))
     ran = ppctl("adduser", "bob", "--generate", "--on", "all")
     assert ran.code == 1 and "type it in: ppctl adduser bob --on 'web2'" in ran.err
+    # One that went silent may have taken it, too.
+    ansible.answer(event("web1", "unreachable", "timed out"), hosts=("web1",))
+    assert "type it in" in ppctl("passwd", "bob", "--generate", "--on", "all").err
+
+
+def test_one_index_of_a_host_may_have_taken_the_password(ansible: Ansible) -> None:
+    one, other = (
+        index({"changed": True, "user": "bob"}),
+        {**index(None), "error": {"message": "x", "hint": ""}},
+    )
+    ansible.answer(event("web1", "failed", "x", results=[one, other]), hosts=("web1",))
+    assert "type it in" in ppctl("adduser", "bob", "--generate", "--on", "all", "--index", "all").err
+
+
+def test_a_password_that_no_host_has_taken_is_not_handed_on(ansible: Ansible) -> None:
+    several = "several indexes are on this host: a, b; say which, or all"
+    ansible.answer(event("web1", "failed", several, msg=several), hosts=("web1",))
+    ran = ppctl("adduser", "bob", "--generate", "--on", "all")
+    assert ran.code == 1 and "type it in" not in ran.err
+    assert "warning: the password above was set nowhere: the next run makes up another one\n" in ran.err
+    assert "\nhint: --index NAME means one of them" in ran.err
 
 
 @pytest.mark.parametrize(

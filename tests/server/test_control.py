@@ -125,8 +125,11 @@ def test_remove(home: Home) -> None:
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["list", "nothing"], "there is no project nothing\nhint: `ppctl packages list`"),
-        (["list", "Fo.bar"], "there is no project fo-bar\nhint: did you mean foo-bar? `ppctl packages list`"),
+        (["list", "nothing"], "there is no project nothing\nhint: `ppctl packages list -C "),
+        (
+            ["list", "Fo.bar"],
+            "there is no project fo-bar\nhint: did you mean foo-bar? `ppctl packages list -C ",
+        ),
         (["yank", "nothing", "1.0"], "there is no project nothing"),
         (["yank", "foo-bar", "6.6"], "foo-bar has no version 6.6; it has 1.0, 1.1"),
         (["remove", "foo-bar", "../x", "--yes"], "has no version"),
