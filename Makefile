@@ -57,7 +57,7 @@ test: $(VENV)/.dev
 
 unit: $(VENV)/.dev
 	PPCTL_QUICK_TESTS=1 $(PYTEST) -n $(JOBS) --dist loadfile -m "not e2e and not hosts" \
-	    -o faulthandler_timeout=30 -o timeout=120 $(PYTEST_ARGS)
+	    -o faulthandler_timeout=30 -o timeout=120 -o tmp_path_retention_policy=failed $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .

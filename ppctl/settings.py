@@ -7,6 +7,7 @@ message come from the structs in this module.
 from __future__ import annotations
 
 from enum import Enum
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -240,6 +241,7 @@ def size_in_bytes(size: str) -> int:
 _KEYS = {field.name for field in msgspec.structs.fields(Settings)}
 
 
+@lru_cache(maxsize=8)  # one command looks at the same file several times
 def load(path: Path, content: bytes | None) -> Settings:
     """Return the settings in `content`, the bytes of the file `path`.
 

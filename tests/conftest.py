@@ -30,6 +30,11 @@ __all__ = ["impatient"]
 ROOT = Path(__file__).parents[1]
 UV_CACHE = os.environ.get("UV_CACHE_DIR") or str(Path.home() / ".cache" / "uv")
 
+# Of the developer's environment the tests have uv's cache, for speed, and nothing that is meant for ppctl.
+os.environ["UV_CACHE_DIR"] = UV_CACHE
+for name in ("PPCTL_HOME", "PPCTL_DEBUG", "NO_COLOR"):
+    os.environ.pop(name, None)
+
 RunPpctl = Callable[..., "subprocess.CompletedProcess[str]"]
 Ppctl = Callable[..., cli.Ran]
 NewHome = Callable[..., Path]
@@ -74,6 +79,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 def pytest_collection_finish() -> None:
     """What has been collected stays until the end: no use in looking for garbage in it again and again."""
     gc.freeze()
+    gc.set_threshold(5_000)
 
 
 @pytest.fixture(scope="session")
@@ -94,14 +100,11 @@ def _user_homes(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
 
 @pytest.fixture(autouse=True)
 def _own_environment(_user_homes: Callable[[], Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep tests away from the developer's own files; only uv's cache is shared, for speed."""
+    """Keep tests away from the developer's own files."""
     user = str(_user_homes())
     monkeypatch.setenv("HOME", user)
     monkeypatch.setenv("XDG_CONFIG_HOME", f"{user}/.config")
     monkeypatch.setenv("XDG_DATA_HOME", f"{user}/.local/share")
-    monkeypatch.setenv("UV_CACHE_DIR", UV_CACHE)
-    for name in ("PPCTL_HOME", "PPCTL_DEBUG", "NO_COLOR"):
-        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
