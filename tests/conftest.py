@@ -20,6 +20,7 @@ from typing import Any
 import bcrypt
 import hypothesis
 import pytest
+from hypothesis.internal.conjecture import engine
 
 from tests import cli
 from tests.effort import QUICK, examples
@@ -65,6 +66,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[Any]:  # type: igno
 if QUICK:
     # No power goes out between two edits, and waiting for the disk takes longer than most tests do.
     os.fsync = lambda fd: [os.fstat(fd)].clear()
+    # Five minutes of looking for the smallest example that fails would look like a test that hangs.
+    engine.MAX_SHRINKING_SECONDS = 60
 
 NO_UNIT_TESTS = re.compile(r"^pytestmark = .*\bpytest\.mark\.(e2e|hosts)\b", re.M)
 

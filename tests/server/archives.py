@@ -8,6 +8,7 @@ import io
 import lzma
 import tarfile
 import zipfile
+from functools import partial
 
 from ppctl.server import names
 
@@ -56,7 +57,8 @@ def tarred(files: dict[str, bytes], kind: str = "gz") -> bytes:
             found = tarfile.TarInfo(path)
             found.size = len(content)
             archive.addfile(found, io.BytesIO(content))
-    pack = {"bz2": bz2.compress, "xz": lzma.compress}
+    # Packed as fast as can be: nobody wants them small.
+    pack = {"bz2": partial(bz2.compress, compresslevel=1), "xz": partial(lzma.compress, preset=0)}
     return pack[kind](made.getvalue()) if kind in pack else gzip.compress(made.getvalue(), mtime=0)
 
 

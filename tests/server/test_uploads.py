@@ -288,7 +288,7 @@ def test_a_sparse_file_is_no_metadata(index: Index) -> None:
 
 
 def test_xz_that_wants_much_memory(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "MAX_XZ_MEMORY", 1 << 20)
+    monkeypatch.setattr(limits, "MAX_XZ_MEMORY", 1 << 17)
     assert index.upload("foo-1.0.tar.xz", package("foo-1.0.tar.xz")).status == 400
 
 
