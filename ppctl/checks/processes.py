@@ -32,7 +32,7 @@ def manager(subject: Subject) -> Iterator[Finding]:
         yield problem(
             f"{running.manager.value} does not run, or does not know the index{rest}",
             where=where,
-            mend=_start_supervisord(subject) or subject.ppctl("up"),
+            mend=_start(subject),
         )
         return
     for number in running.numbers:
@@ -46,6 +46,11 @@ def manager(subject: Subject) -> Iterator[Finding]:
     if surplus:
         mend = subject.ppctl("up")
         yield warning(f"more workers than the settings have: {listed(surplus)}", where=where, mend=mend)
+
+
+def _start(subject: Subject) -> str:
+    """Return what starts workers that do not run: `up`, or first what it needs."""
+    return _start_supervisord(subject) or subject.ppctl("up")
 
 
 def _start_supervisord(subject: Subject) -> str:
@@ -86,7 +91,7 @@ def workers(subject: Subject) -> Iterator[Finding]:
         wrong = subject.machine.probe.serves(socket, prefix) if report else "it does not answer"
         if report is None or wrong:
             # A silent one may be unknown to its manager; `up` finds out what is missing.
-            mend = subject.ppctl("restart", "--worker", str(number)) if report else subject.ppctl("up")
+            mend = subject.ppctl("restart", "--worker", str(number)) if report else _start(subject)
             yield problem(f"worker {number}: {wrong}; see `{subject.ppctl('logs')}`", where=socket, mend=mend)
         elif old := _outdated(report, wanted):
             yield warning(f"worker {number} still runs {old}", where=socket, mend=subject.ppctl("up"))
@@ -95,7 +100,7 @@ def workers(subject: Subject) -> Iterator[Finding]:
         yield problem(
             f"{running.host}:{running.port} does not answer: {wrong}",
             where=subject.layout.home,
-            mend=subject.ppctl("up"),
+            mend=_start(subject),
         )
 
 

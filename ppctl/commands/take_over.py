@@ -22,6 +22,8 @@ from ppctl.index import Index
 from ppctl.machine import Machine
 from ppctl.managers import Manager, handmade, supervisor
 from ppctl.managers.handmade import SUFFIX, Handmade
+from ppctl.server import htpasswd
+from ppctl.server.text import printable
 
 PACKAGE_MODE = 0o644
 PREPARING = (CreateAccount, MakeDirectory, BuildRelease)
@@ -174,15 +176,12 @@ def _changes(old: Old, program: Handmade, found: Index, machine: Machine) -> Ite
     )
     if waiting:
         yield copies
-    if old.htpasswd and not host.read(layout.htpasswd):
-        content = host.read(old.htpasswd)
-        if content is None:
-            raise PpctlError(f"{old.htpasswd}: there is no such file", "say where the users are: --htpasswd")
-        users = sum(1 for line in content.splitlines() if b":" in line)
+    content = _users_to_copy(old.htpasswd, found, host) if old.htpasswd else None
+    if content is not None:
         yield WriteFile(
             "copy",
             str(layout.htpasswd),
-            f"{users} users of {old.htpasswd}",
+            f"{len(_names(content))} users of {old.htpasswd}",
             content=content,
             mode=index.FILE_MODE,
             owner=found.owner,
@@ -198,6 +197,32 @@ def _changes(old: Old, program: Handmade, found: Index, machine: Machine) -> Ite
         program=program,
         rest=copies,
     )
+
+
+def _users_to_copy(path: Path, found: Index, host: Host) -> bytes | None:
+    """Return the old server's users, None where the index has them already.
+
+    Raises PpctlError where it has users of its own instead: whose is right is not for us to say.
+    """
+    content, own = host.read(path), found.layout.htpasswd
+    if content is None:
+        raise PpctlError(f"{path}: there is no such file", "say where the users are: --htpasswd")
+    there = host.read(own)
+    if not there:
+        return content
+    lost = sorted(_names(content) - _names(there))
+    if lost:
+        names = printable(", ".join(lost))
+        raise PpctlError(
+            f"{own}: the index has users already, and {names} of {path} would be left out",
+            f"take those of the old server: mv {own} {own}.before; or add theirs to the file,"
+            " and leave out --htpasswd",
+        )
+    return None
+
+
+def _names(content: bytes) -> set[str]:
+    return set(htpasswd.users(htpasswd.parse(htpasswd.decode(content))))
 
 
 def missing(source: Path, target: Path, host: Host) -> Iterator[tuple[Path, Path]]:

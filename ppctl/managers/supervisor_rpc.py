@@ -65,7 +65,7 @@ class Rpc:
             except xmlrpc.client.ProtocolError as e:
                 raise PpctlError(f"{self._socket}: supervisord answers {e.errcode} {e.errmsg}") from e
             except (OSError, http.client.HTTPException, xmlrpc.client.ResponseError, ExpatError) as e:
-                reason = str(e) or type(e).__name__
+                reason = getattr(e, "strerror", None) or str(e) or type(e).__name__
                 raise Silent(f"{self._socket}: supervisord does not answer: {reason}", self._start) from e
             finally:
                 self._proxy("close")()

@@ -164,6 +164,11 @@ def _supervisord_down(e: Example) -> None:
     _systemd(ActiveState="inactive")(e)
 
 
+def _silent_without_supervisord(e: Example) -> None:
+    _supervisord_down(e)
+    _silent(e)
+
+
 def _manager(**values: object) -> Callable[[Example], object]:
     return lambda e: [setattr(e.manager, name, value) for name, value in values.items()]
 
@@ -454,6 +459,7 @@ CASES = [
     Case("supervisor", _answer("/usr/bin/supervisord", out="3.4.0"), P, "3.4.0 is too old", "apt", SYSTEM),
     Case("boot", _systemd(RestartUSec="50s"), W, "waits 50s", "daemon-reload", SYSTEM),
     Case("boot", _systemd(UnitFileState="disabled"), W, "not started at boot", "systemctl enable", SYSTEM),
+    Case("workers", _silent_without_supervisord, P, "does not answer", "systemctl start supervisor", SYSTEM),
     Case("manager", _supervisord_down, P, "does not run", "systemctl start supervisor.service", SYSTEM),
     Case("packages", _not_writable, P, "the account pypi cannot write", "chmod u+rwx /srv", SYSTEM),
 ]

@@ -177,6 +177,8 @@ def refused(change: str, error: type[PpctlError], match: str) -> None:
         world.host.remove_tree(PACKAGES)
     elif change == "no users":
         world.host.remove(HTPASSWD)
+    elif change == "users of its own":
+        world.host.put(HOME / "htpasswd", "ann:!\neve:!\n")
     before = copy.deepcopy(world.host.snapshot())
     with pytest.raises(error, match=match):
         take_over(world)
@@ -191,6 +193,11 @@ def refused(change: str, error: type[PpctlError], match: str) -> None:
         ("link", PpctlError, "this is a link"),
         ("no packages", PpctlError, "no such directory of packages"),
         ("no users", PpctlError, "no such file"),
+        (
+            "users of its own",
+            PpctlError,
+            "has users already, and bob of /home/deploy/htpasswd would be",
+        ),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_is_changed(
