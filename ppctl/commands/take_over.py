@@ -22,6 +22,7 @@ from ppctl.index import Index
 from ppctl.machine import Machine
 from ppctl.managers import Manager, handmade, supervisor
 from ppctl.managers.handmade import SUFFIX, Handmade
+from ppctl.output import counted
 from ppctl.server import htpasswd
 from ppctl.server.text import printable
 
@@ -169,7 +170,7 @@ def _changes(old: Old, program: Handmade, found: Index, machine: Machine) -> Ite
     copies = CopyPackages(
         "copy",
         str(layout.packages),
-        f"{len(waiting)} files of {old.packages}",
+        f"{counted(len(waiting), 'file')} of {old.packages}",
         source=old.packages,
         owner=found.settings.account,
         group=found.group(host),
@@ -181,7 +182,7 @@ def _changes(old: Old, program: Handmade, found: Index, machine: Machine) -> Ite
         yield WriteFile(
             "copy",
             str(layout.htpasswd),
-            f"{len(_names(content))} users of {old.htpasswd}",
+            f"{counted(len(_names(content)), 'user')} of {old.htpasswd}",
             content=content,
             mode=index.FILE_MODE,
             owner=found.owner,
