@@ -22,7 +22,7 @@ from ppctl.errors import PpctlError
 COLLECTION = Path(__file__).parent / "ansible"
 OK, FAILED, UNREACHABLE, NOT_BEGUN = "ok", "failed", "unreachable", "not begun"
 INTERRUPTED = "interrupted"
-_LOOK, _GROUP = "ppctl.fleet.ppctl_pending", "ansible.builtin.group_by"
+_LOOK, _GROUP = "ppctl.fleet.ppctl_pending", "ansible.builtin.add_host"
 DEFAULTS = {
     # Hosts at a time. Ansible's own five are made for longer tasks than ours.
     "ANSIBLE_FORKS": ("defaults", "forks", "20"),

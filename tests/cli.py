@@ -18,6 +18,10 @@ from unittest import mock
 
 from ppctl.__main__ import main
 
+CTRL_C = "\x03"
+CTRL_C_SECONDS = 5.0
+"""After so long it is typed once more, as people do: between asking and reading a program may miss it."""
+
 
 @dataclass(frozen=True)
 class Ran:
@@ -71,17 +75,18 @@ def program_on_terminal(
     if pid == 0:
         os.execvpe(argv[0], argv, environment)
     try:
-        shown, seen = "", 0
+        shown, seen, last = "", 0, ""
         deadline = time.monotonic() + timeout
         for expected, typed in [*dialogue, ("", "")]:
             while not expected or expected not in shown[seen:]:
-                chunk = _read(terminal, deadline)
+                chunk = _read(terminal, deadline, last)
                 if not chunk:
                     break
                 shown += chunk
             if expected:
                 seen = shown.index(expected, seen) + len(expected)  # ValueError: it never asked
                 os.write(terminal, typed.encode())
+                last = typed
         return Ran(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), shown.replace("\r\n", "\n"), "")
     except BaseException:
         os.kill(pid, signal.SIGKILL)
@@ -91,11 +96,13 @@ def program_on_terminal(
         os.close(terminal)
 
 
-def _read(terminal: int, deadline: float) -> str:
-    """Return what the terminal shows next; empty when the program has ended."""
-    ready, _, _ = select.select([terminal], [], [], max(0.0, deadline - time.monotonic()))
-    if not ready:
-        raise TimeoutError("the program neither asked nor ended")
+def _read(terminal: int, deadline: float, last: str) -> str:
+    """Return what the terminal shows next; empty when the program has ended. `last`: what was typed last."""
+    while not select.select([terminal], [], [], CTRL_C_SECONDS)[0]:
+        if time.monotonic() > deadline:
+            raise TimeoutError("the program neither asked nor ended")
+        if last == CTRL_C:
+            os.write(terminal, last.encode())
     try:
         return os.read(terminal, 4096).decode()
     except OSError:  # EIO: the other side is closed

@@ -624,7 +624,7 @@ def test_up_tells_of_hosts_where_a_look_was_enough(ansible: Ansible) -> None:
 
 def test_a_host_that_was_looked_at_is_not_begun_before_its_turn(ansible: Ansible) -> None:
     look = {"indexes": ["pypi"], "pending": ["index pypi"], "action": "ppctl.fleet.ppctl_pending"}
-    group = {"action": "ansible.builtin.group_by"}
+    group = {"action": "ansible.builtin.add_host"}
     ansible.answer(
         event("web1", **look),
         event("web2", **look),
