@@ -43,8 +43,7 @@ class Accounts:
         self._clock = clock
         self._noted: dict[str, float] = {}
         self._complained = False
-        self._states: tuple[object, object] = None, None
-        self._basis = Once(self._look_at_files)
+        self._basis = Once(lambda: (users.state(), self._file.state()))
 
     def identify(
         self, user: str, password: str, origin: Origin = NOWHERE, *, wait: bool = True
@@ -65,17 +64,11 @@ class Accounts:
         return Identity(user, found[0].of(user) if found else Rights())
 
     def basis(self) -> object:
-        """Return another object than before when a file that decides about users has changed.
+        """Return what does not equal what it was before when a file that decides about users has changed.
 
         For the event loop. Raises OSError, and MustWait when a file has to be read.
         """
         return self._basis.get()
-
-    def _look_at_files(self) -> object:
-        users, file = self._users.state(), self._file.state()
-        if users is not self._states[0] or file is not self._states[1]:
-            self._states = users, file
-        return self._states
 
     def _by_token(self, secret: str, *, wait: bool) -> Identity | None:
         found = self._permissions(wait=wait)

@@ -76,7 +76,7 @@ class Users:
         return self._hasher.verify(attempt, origin.aside) if known is None else known
 
     def state(self) -> object:
-        """Return another object than before when the file has changed. As Followed.state."""
+        """Return what does not equal what it was before when the file has changed. As Followed.state."""
         return self._file.state()
 
     def is_active(self, user: str, *, wait: bool = True) -> bool:

@@ -95,8 +95,8 @@ class FileBackend(Backend):  # type: ignore[misc]
         answer. Raises FileExistsError when there is another one and it must not be overwritten, also when an
         upload of the same name won the race; OSError when the disk says no.
         """
-        if is_again and self.exists(filename):
-            if not self._is_stored(draft, filename):
+        if is_again and (there := self._there(filename)):
+            if not self._is_stored(draft, there):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), filename)
             log.info("%s came again", filename)
             return
@@ -118,14 +118,14 @@ class FileBackend(Backend):  # type: ignore[misc]
             raise OSError(number, f"the catalogue cannot be written: {e}", str(self._catalogue.path)) from e
         log.info("stored %s (%d bytes)", filename, draft.size)
 
-    def _is_stored(self, draft: Draft, filename: str) -> bool:
-        """Return whether all of an upload is there already, and see that it is on all pages. Raises OSError.
+    def _is_stored(self, draft: Draft, paths: Iterable[str]) -> bool:
+        """Return whether all of an upload is at one of these paths, and see that it is on all pages.
 
         Its worker may have been killed before it could do that. Who signs once more makes another signature
-        of the same file: the first one stays.
+        of the same file: the first one stays. Raises OSError.
         """
         endings = ("", *draft.sidecars)
-        for path in self._there(filename):
+        for path in paths:
             with contextlib.suppress(FileNotFoundError):
                 found = [digest.examine(self._packages, f"{path}{ending}") for ending in endings]
                 entries = [entry for entry in found if entry]

@@ -17,8 +17,6 @@ T = TypeVar("T")
 
 _FileId = tuple[int, int, int, int]
 
-_MISSING = object()
-
 
 class Followed(Generic[T]):
     """What `parse` makes of the content of the file `path`. Safe to use from many threads."""
@@ -48,18 +46,15 @@ class Followed(Generic[T]):
         return self._read()
 
     def state(self) -> object:
-        """Return another object than before when the file has changed. For the event loop.
+        """Return what does not equal what it was before when the file has changed. For the event loop.
 
         Raises OSError, and MustWait when the file has to be read.
         """
-        try:
-            seen = self._look()
-        except FileNotFoundError:
-            return _MISSING
+        seen = self._look_for()
         known = self._known
-        if known is None or known[0] != seen:
+        if seen is not None and (known is None or known[0] != seen):
             raise MustWait
-        return known
+        return seen
 
     def _look(self) -> _FileId:
         return _file_id(os.stat(self._name))

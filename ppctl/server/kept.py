@@ -53,7 +53,7 @@ class Twice:
 
     def read(self) -> bytes | None:
         """Return its content, None when there is none. Raises OSError."""
-        if (content := _content(self.path)) is None and (content := _content(self._copy)) is not None:
+        if (content := content_of(self.path)) is None and (content := content_of(self._copy)) is not None:
             log.warning("%s was gone: it is back from its copy %s", self.path, self._copy)
             write(self.path, content)
         return content
@@ -67,11 +67,12 @@ class Twice:
     def mend(self) -> None:
         """Let both be the same: what is beside the packages counts. Raises OSError."""
         content = self.read()
-        if content is not None and content != _content(self._copy):
+        if content is not None and content != content_of(self._copy):
             write(self._copy, content)
 
 
-def _content(path: Path) -> bytes | None:
+def content_of(path: Path) -> bytes | None:
+    """Return the content of a file, None when there is none. Raises OSError."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

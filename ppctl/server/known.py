@@ -95,7 +95,7 @@ class Known:
         self.remember(here | copied)
         with kept.alone(self._lock):
             content = self.path.read_bytes()
-            if content != _content(self._copy) and _is_whole(content):
+            if content != kept.content_of(self._copy) and _is_whole(content):
                 kept.write(self._copy, content)
 
     def forget(self, project: str) -> bool:
@@ -141,7 +141,7 @@ class Known:
 
     def _copied(self) -> set[str]:
         """Return the names in the copy; none when it is not there or broken."""
-        content = _content(self._copy)
+        content = kept.content_of(self._copy)
         return set(parse(content)) if content is not None and _is_whole(content) else set()
 
     def _make(self, names: Iterable[str]) -> None:
@@ -150,7 +150,7 @@ class Known:
 
     def _say_how(self, copied: set[str], here: set[str]) -> None:
         """Tell how the file is made anew, where it is not for the first time."""
-        if _content(self._copy) is not None:
+        if kept.content_of(self._copy) is not None:
             log.warning("%s was gone: made anew with the %d names of its copy", self.path, len(copied))
         elif here:
             log.warning(
@@ -177,13 +177,6 @@ def _append(path: Path, lines: bytes, *, sync: bool) -> None:
         file.write(lines)
         if sync:
             os.fsync(descriptor)
-
-
-def _content(path: Path) -> bytes | None:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        return None
 
 
 def _is_whole(content: bytes) -> bool:

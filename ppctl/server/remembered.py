@@ -83,7 +83,7 @@ class Allowed:
 
     def get(self, header: str, action: str, basis: object) -> Identity | None:
         """Return who is allowed to do it. `basis`: what that is decided by; with another one nobody is."""
-        if basis is not self._basis or len(self._known) > _MOST_ALLOWED:
+        if basis != self._basis or len(self._known) > _MOST_ALLOWED:
             self._basis = basis
             self._known.clear()
             return None

@@ -104,7 +104,9 @@ class Uploads:
             upload.max_size = self._max_size
             for part in Form(getattr(stream, "read1", stream.read), boundary):
                 if upload.is_package(part):
-                    upload.is_again = self._check_early(part.filename or "", environ, upload.said_sha256)
+                    upload.is_again = self._check_early(
+                        part.filename or "", environ, upload.said("sha256_digest")
+                    )
                 upload.take(part)
             action = upload.fields.get(":action")
             if upload.draft is None or action not in ("file_upload", "doc_upload"):
@@ -130,7 +132,7 @@ class Uploads:
     def _store(self, upload: _Upload, draft: Draft, environ: Environ) -> None:
         filename, fields = upload.filename, upload.fields
         # What came meanwhile is a conflict, whatever is in it: of two at once, one wins.
-        self._check_early(filename, environ, upload.said_sha256 if upload.is_again else "")
+        self._check_early(filename, environ, upload.said("sha256_digest") if upload.is_again else "")
         upload.check_digests(draft)
         with draft.open() as file:
             about = acceptance.check(file, filename, fields.get("filetype", ""))
@@ -164,10 +166,9 @@ class _Upload:
         self.filename = ""
         self.signature: tuple[str, bytes] | None = None
 
-    @property
-    def said_sha256(self) -> str:
+    def said(self, digest: str) -> str:
         """Return the hash that the client says the file has; "" as long as it has said none."""
-        return self.fields.get("sha256_digest", "").strip().lower()
+        return self.fields.get(digest, "").strip().lower()
 
     def is_package(self, part: Part) -> bool:
         """Return whether the part is known to be a package file."""
@@ -219,7 +220,7 @@ class _Upload:
         return kept
 
     def _wrong_digest(self, draft: Draft) -> str | None:
-        said = {field: value for field in _DIGESTS if (value := self.fields.get(field, "").strip().lower())}
+        said = {field: value for field in _DIGESTS if (value := self.said(field))}
         others = {field: _OTHER_DIGESTS[field]() for field in said if field in _OTHER_DIGESTS}
         if others:
             draft.feed(others.values())
