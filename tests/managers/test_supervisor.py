@@ -48,18 +48,21 @@ class Site:
         found = settings.from_data(values, "test")
         facts = Facts(ManagerName.SUPERVISOR, None, Release("r", "p", "l"), Path("/nowhere"))
         wanted = desired.build(Index(self.layout, found), facts)
+        self.write_script(script)
         for file in wanted.files:
-            file.path.write_bytes(file.content)
-        self.layout.run_script.write_text(script)
-        self.layout.run_script.chmod(0o755)
+            if file.path != self.layout.run_script:
+                LocalHost().write(file.path, file.content, mode=file.mode)
         self.unit = wanted.unit
         self.deployment: Deployment = wanted.deployment
         self.manager = Supervisor(self.deployment, LocalHost())
         return self.manager
 
+    def write_script(self, script: str) -> None:
+        # As `ppctl up` does: what is just being started cannot be written to (ETXTBSY, execve(2)).
+        LocalHost().write(self.layout.run_script, script.encode(), mode=0o755)
+
     def write_cache(self, script: str) -> None:
-        self.layout.cache_script.write_text(script)
-        self.layout.cache_script.chmod(0o755)
+        LocalHost().write(self.layout.cache_script, script.encode(), mode=0o755)
 
     def states(self) -> list[tuple[int, str]]:
         return [(process.number, process.state) for process in self.manager.processes()]
@@ -207,7 +210,7 @@ def test_a_worker_that_ends_at_once_is_failed(site: Site) -> None:
     assert eventually(lambda: "failed" in dict(site.states()).values())
     assert "these are the last words" in site.manager.log(1, 5)
     # Once the cause is mended a start is a start, although supervisord would wait before its next try.
-    site.layout.run_script.write_text(SLEEPER)
+    site.write_script(SLEEPER)
     site.manager.load(LOAD)
     assert [process.is_up for process in site.manager.processes()] == [True, True]
 
@@ -256,7 +259,7 @@ def test_up_while_supervisord_is_still_going_down(site: Site) -> None:
 
     timer = threading.Timer(1.0, let_go)
     timer.start()
-    site.layout.run_script.write_text(SLEEPER)
+    site.write_script(SLEEPER)
     pending = site.manager.pending(site.unit, {}, files_change=False)
     assert pending
     site.manager.load(pending)
