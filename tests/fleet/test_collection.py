@@ -292,6 +292,16 @@ def test_the_example_inventory_can_be_read() -> None:
     ]
 
 
+def test_what_is_asked_for_is_taken_as_it_is_typed() -> None:
+    """Ansible's own way: `{{` in a password is a template, and without a terminal it is the word `None`."""
+    asked = []
+    for path in (COLLECTION / "playbooks").glob("*.yml"):
+        for play in yaml.safe_load(path.read_text()):
+            asked += [(path.name, each) for each in play.get("vars_prompt", [])]
+    assert asked
+    assert [name for name, each in asked if each.get("unsafe") is not True or each.get("default") != ""] == []
+
+
 @pytest.mark.e2e
 def test_every_playbook_is_understood() -> None:
     playbooks = sorted(f"playbooks/{path.name}" for path in (COLLECTION / "playbooks").glob("*.yml"))

@@ -235,6 +235,10 @@ def test_the_playbooks_of_daily_work(operator: Operator) -> None:
         assert "Narwhal" not in done.out
         return done
 
+    # Nobody can be asked.
+    silent = play("adduser", user="ann")
+    assert silent.failed() == {host.ip: 1} and "there is nothing on stdin" in silent.out, silent.out
+    assert "ann:" not in host.read("/srv/team/htpasswd")
     # Several users: the others are not meant.
     assert play("adduser", user="ann", password="Narwhal-1-of-many").changed() == {host.ip: 1}
     assert play("adduser", user="ann", password="Narwhal-2-of-many").changed() == {host.ip: 0}
@@ -251,4 +255,6 @@ def test_the_playbooks_of_daily_work(operator: Operator) -> None:
     assert play("remove", home="/srv/internal").changed() == {host.ip: 0}
     assert "packages" in host.run("ls", "/srv/internal").stdout.split(), "they stay"
     assert "ppctl.yml" not in host.run("ls", "/srv/internal").stdout.split()
+    late = play("remove", home="/srv/internal", purge=True)
+    assert late.failed() == {host.ip: 1} and "rm -r /srv/internal/packages" in late.out, late.out
     assert play("status", ppctl_index="all").code == 0

@@ -212,7 +212,7 @@ def test_one_index_of_a_host_may_have_taken_the_password(ansible: Ansible) -> No
 
 
 def test_a_password_that_no_host_has_taken_is_not_handed_on(ansible: Ansible) -> None:
-    several = "several indexes are on this host: a, b; say which, or all"
+    several = "several indexes are on this host: a, b; say which, or all (in a playbook: ppctl_index)"
     ansible.answer(event("web1", "failed", several, msg=several), hosts=("web1",))
     ran = ppctl("adduser", "bob", "--generate", "--on", "all")
     assert ran.code == 1 and "type it in" not in ran.err

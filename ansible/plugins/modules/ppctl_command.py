@@ -105,7 +105,8 @@ def homes(module):
         return {index: known[index]}
     if len(known) > 1:
         there = ", ".join(sorted(known))
-        module.fail_json(msg=f"several indexes are on this host: {there}; say which, or all", results=[])
+        which = "say which, or all (in a playbook: ppctl_index)"
+        module.fail_json(msg=f"several indexes are on this host: {there}; {which}", results=[])
     if not known:
         module.fail_json(msg="no index is on this host", results=[])
     return known

@@ -269,9 +269,14 @@ def verify(module, ppctl, found):
 def absent(module, ppctl):
     """Remove the index."""
     home = module.params["home"]
-    if not os.path.exists(os.path.join(home, SETTINGS_NAME)):
-        module.exit_json(changed=False, changes=[])
     purge = module.params["purge"]
+    if not os.path.exists(os.path.join(home, SETTINGS_NAME)):
+        packages = os.path.join(home, "packages")
+        if purge and os.path.isdir(packages):
+            # Nothing says any more that they were an index's: the path may be a wrong one.
+            message = f"{home}: there is no index here (no {SETTINGS_NAME}): its packages stay"
+            ppctl.fail({"message": message, "hint": f"if they were an index's: rm -r {packages}"})
+        module.exit_json(changed=False, changes=[])
     if not module.check_mode:
         ppctl.require()
         ppctl.call("destroy", "--home", home, "--yes", *(["--purge"] if purge else []))
