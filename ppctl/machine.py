@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from ppctl import homes, managers, ports
 from ppctl.deployment import Deployment
-from ppctl.errors import PpctlError
+from ppctl.errors import CommandFailed, PpctlError
 from ppctl.host import Host
 from ppctl.managers import Manager
 from ppctl.output import Output
@@ -61,7 +64,8 @@ class Machine:
         """
         if wanted and self._cache_runs(deployment, wanted):
             return  # supervisord has started it with the workers
-        self.manager_of(deployment).load_cache()
+        with self._finishing(managers.label(managers.CACHE)):
+            self.manager_of(deployment).load_cache()
         self.wait_cache(deployment, wanted)
 
     def wait_cache(self, deployment: Deployment, wanted: tuple[str, str] | None = None) -> None:
@@ -86,9 +90,40 @@ class Machine:
     ) -> None:
         """Restart one worker gracefully and wait until it serves. Raises WorkerFailed."""
         manager = self.manager_of(deployment)
-        manager.stop(number)
-        manager.start(number)
+        with self._finishing(managers.label(number)) as is_interrupted:
+            try:
+                manager.stop(number)
+            except CommandFailed:
+                if not is_interrupted():  # a terminal tells systemctl of Ctrl-C, too
+                    raise
+            manager.start(number)
         self.wait_ready(deployment, number, prefix=prefix, wanted=wanted)
+
+    @contextlib.contextmanager
+    def _finishing(self, name: str) -> Iterator[Callable[[], bool]]:
+        """Let Ctrl-C wait until what is stopped here is started again; a second one does not wait.
+
+        Yields what says whether it was typed. Raises KeyboardInterrupt at the end of the block if so.
+        """
+        typed = False
+
+        def note(*_: object) -> None:
+            nonlocal typed
+            if typed:
+                raise KeyboardInterrupt
+            typed = True
+            self.out.progress(f"interrupted: {name} is started again first")
+
+        if threading.current_thread() is not threading.main_thread():  # where Ctrl-C never arrives
+            yield lambda: False
+            return
+        before = signal.signal(signal.SIGINT, note)
+        try:
+            yield lambda: typed
+        finally:
+            signal.signal(signal.SIGINT, before)
+        if typed:
+            raise KeyboardInterrupt
 
     def wait_ready(
         self, deployment: Deployment, number: int, *, prefix: str = "", wanted: tuple[str, str] | None = None

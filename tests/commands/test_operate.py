@@ -1,14 +1,17 @@
-"""`ppctl logs --follow`, until somebody has seen enough."""
+"""`ppctl logs --follow` and `restart`, until somebody has seen enough."""
 
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from ppctl import index
 from ppctl.commands import operate
+from ppctl.errors import CommandFailed
 from tests.engine import HOME, impatient, started
 from tests.fakes import FakeManager
 
@@ -39,3 +42,43 @@ def test_ctrl_c_ends_a_log_and_nothing_is_said_about_work_to_finish(
     assert operate.logs(found, world.machine(), numbers=(), lines=5, follow=True) == 130
     assert left == ["the reader of the log"]
     assert (world.stdout.getvalue(), capsys.readouterr().err) == ("worker 1: one of 5\n", "")
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(
+    ("times", "fails", "running"),
+    [(1, False, [1, 2]), (1, True, [1, 2]), (2, False, [2])],
+    ids=["once", "systemctl has heard it, too", "twice"],
+)
+def test_ctrl_c_leaves_no_worker_stopped(
+    monkeypatch: pytest.MonkeyPatch, times: int, fails: bool, running: list[int]
+) -> None:
+    stop = FakeManager.stop
+
+    def interrupted(manager: FakeManager, number: int) -> None:
+        stop(manager, number)
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
+        if fails:
+            raise CommandFailed(["systemctl", "stop"], -signal.SIGINT, "")
+
+    world = started()
+    monkeypatch.setattr(FakeManager, "stop", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        operate.restart(index.load(world.host, HOME), world.machine(), numbers=(), wait=True)
+    assert signal.getsignal(signal.SIGINT) == before
+    assert "interrupted: worker 1 is started again first" in world.stderr.getvalue()
+    (group,) = world.groups.values()
+    assert sorted(group.running) == running
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_stop_that_fails_is_no_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(manager: FakeManager, number: int) -> None:
+        raise CommandFailed(["systemctl", "stop"], 1, "no such unit")
+
+    world = started()
+    monkeypatch.setattr(FakeManager, "stop", fails)
+    with pytest.raises(CommandFailed, match="no such unit"):
+        operate.restart(index.load(world.host, HOME), world.machine(), numbers=(), wait=True)

@@ -206,6 +206,28 @@ def test_ctrl_c(new_home: NewHome, home: Path, run_ppctl: RunPpctl) -> None:
     assert up(run_ppctl, home) == []
 
 
+def test_ctrl_c_leaves_no_worker_stopped(new_home: NewHome, home: Path, run_ppctl: RunPpctl) -> None:
+    new_home()
+    up(run_ppctl, home)
+    for number in range(6):
+        process = subprocess.Popen(
+            ppctl_argv("restart", "-C", home),
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert process.stderr
+        assert process.stderr.readline() == "restart  worker 1\n"
+        time.sleep(number * 0.02)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "run the command again to finish" in err
+        workers = status(run_ppctl, home)["result"]["workers"]
+        assert [worker["state"] in ("starting", "running") for worker in workers] == [True, True], workers
+
+
 def test_broken_settings_leave_the_running_index_alone(
     new_home: NewHome, home: Path, free_port: int, run_ppctl: RunPpctl
 ) -> None:

@@ -105,6 +105,19 @@ def test_a_server_under_a_unit_made_by_hand_is_taken_over(host: TestHost) -> Non
         site.ppctl("destroy", "--yes", "--purge")
 
 
+# On the host, as a terminal does: all processes of the group are told, systemctl too.
+CTRL_C = """
+import os, subprocess, sys, time
+for number in range(6):
+    process = subprocess.Popen(sys.argv[1:], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr.readline() == "restart  worker 1\\n"
+    time.sleep(number * 0.03)
+    os.killpg(process.pid, 2)
+    err = process.communicate()[1]
+    assert process.returncode == 130, err
+"""
+
+
 class TestBoth:
     """An index of the machine and one of a user, beside each other."""
 
@@ -146,6 +159,11 @@ class TestBoth:
             assert can_write(f"{site.home}/packages") and can_write(f"{site.home}/run")
             for folder in (site.home, f"{site.home}/releases/current", "/etc", "/usr", "/var/lib", "/opt"):
                 assert not can_write(folder), folder
+
+    def test_ctrl_c_leaves_no_worker_stopped(self, both: list[Site]) -> None:
+        for site in both:
+            site.run("python3", "-c", CTRL_C, *site.ppctl_argv, "restart", "-C", site.home)
+            site.wait_until_healthy()
 
     def test_a_worker_does_not_see_the_network(self, host: TestHost, both: list[Site]) -> None:
         for site in both:
