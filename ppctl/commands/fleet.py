@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ppctl import fleet
-from ppctl.commands.fleet_words import UNCHANGED, hints, indexes, lines, plans, summary
+from ppctl.commands.fleet_words import UNCHANGED, findings, hints, indexes, lines, plans, summary
 from ppctl.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, PpctlError
 from ppctl.fleet import HostResult, Target
 from ppctl.live import progress
@@ -43,7 +43,18 @@ def command(
             out.warn(
                 f"there already, with the password as before: on {', '.join(kept)} (see ppctl passwd --on)"
             )
-    return report(name, results, out, made=made, again=" ".join(argv[:2]))
+    if name == "doctor":
+        for line in findings(results):
+            out.text(printable(line))
+    code = report(name, results, out, made=made, again=" ".join(argv[:2]))
+    ill = [result.host for result in results if result.state == fleet.OK and not _is_well(name, result)]
+    if name == "status" and ill:
+        out.hint(f"{target.command('doctor', ill)} says what is wrong")
+    return code
+
+
+def _is_well(name: str, result: HostResult) -> bool:
+    return all(healthy for _, healthy, _ in summary(name, result))
 
 
 def _name(argv: Sequence[str]) -> str:
@@ -118,6 +129,10 @@ def report(
         else:
             again = ""
         _tell_what_is_left(out, name, (done, left), hints(results), again)
+        if interrupted:
+            out.warn(f"interrupted: {', '.join(interrupted)} had not answered; {_go_on(name, failed)}")
+        elif name not in READ_ONLY and not again:
+            out.warn("mend the cause and run the same command again: what is done stays as it is")
         if made and not again:
             out.warn("the password above was set nowhere: the next run makes up another one")
     data: dict[str, Any] = {
@@ -169,12 +184,16 @@ def _tell_what_is_left(
         out.warn("done: {}; not done: {}".format(*names))
     for hint in found:
         out.hint(hint)
-    if name in READ_ONLY:
-        return
-    if again:
+    if again and name not in READ_ONLY:
         out.warn(f"to finish with the same {again}")
-    else:
-        out.warn("mend the cause and run the same command again: what is done stays as it is")
+
+
+def _go_on(name: str, failed: Sequence[str]) -> str:
+    """Return what to do after Ctrl-C."""
+    again = "run the same command again"
+    if name in READ_ONLY:
+        return again
+    return f"{'mend the cause and ' if failed else ''}{again} to finish: what is done stays as it is"
 
 
 def _data(result: HostResult) -> Mapping[str, Any]:

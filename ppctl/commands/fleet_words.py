@@ -168,9 +168,31 @@ def _audit(found: Result) -> str:
     return f"{len(found['entries'])} entries"
 
 
+def findings(results: Sequence[HostResult]) -> Iterator[str]:
+    """Yield what `ppctl doctor` has found wrong, and what to type there; the same only once."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for result in results:
+        for answer in (each for part in result.parts for each in part.get("results", [])):
+            for found in _bad(answer.get("result", {})):
+                where = f"{found['where']}: " if found["where"] else ""
+                said = f"{found['severity']}: {found['check']}: {where}{found['message']}"
+                places.setdefault((said, found["mend"]), []).append(f"{result.host} {answer['index']}")
+    for (said, mend), names in places.items():
+        first, *rest = said.splitlines()
+        yield f"{', '.join(names)}: {first}"
+        yield from (f"    {line}" for line in rest)
+        if mend:
+            yield f"    mend, on the host: {mend}"
+
+
+def _bad(found: Result) -> list[Result]:
+    return [each for each in found.get("findings", []) if each["severity"] in ("problem", "warning")]
+
+
 def _doctor(found: Result) -> str:
-    bad = [each for each in found["findings"] if each["severity"] in ("problem", "warning")]
-    return "; ".join(f"{each['severity']}: {each['message']}" for each in bad) or "nothing wrong"
+    severities = [each["severity"] for each in _bad(found)]
+    words = [counted(severities.count(word), word) for word in ("problem", "warning") if word in severities]
+    return ", ".join(words) or "nothing wrong"
 
 
 def _done(found: Result) -> str:

@@ -266,6 +266,11 @@ def test_after_ctrl_c_it_says_who_had_answered(ansible: Ansible, monkeypatch: py
     assert (ran.result["done"], ran.result["interrupted"]) == (["web1"], ["web2"])
     ran = ppctl("restart", "--on", "all")
     assert ran.code == 130 and "done: web1; not done: web2" in ran.err
+    assert "interrupted: web2 had not answered; run the same command again to finish" in ran.err
+    assert "mend" not in ran.err
+    ansible.answer(event("web1", results=[index({"entries": []})]))
+    ran = ppctl("audit", "--on", "all")
+    assert ran.code == 130 and ran.err.endswith("web2 had not answered; run the same command again\n")
 
 
 def test_before_anybody_had_answered_ctrl_c_is_ctrl_c(
@@ -312,7 +317,37 @@ def test_status_tells_who_is_not_well(ansible: Ansible) -> None:
         ["web1", "lib", "not", "well  degraded, 1 of 2 workers"],
     ]
     assert "well: none; not well: web1" in ran.err
+    assert "hint: ppctl doctor --on web1 says what is wrong" in ran.err
+    ran = ppctl("status", "--on", "all", "-i", "my hosts", "-K", "--index", "lib")
+    assert "hint: ppctl doctor --on web1 -i 'my hosts' --index lib -K says" in ran.err
     assert ansible.calls[0]["variables"]["ppctl_index"] == "all"
+
+
+def test_doctor_tells_what_to_mend_once_for_all_hosts(ansible: Ansible) -> None:
+    def finding(severity: str, check: str, mend: str) -> dict[str, str]:
+        return {"severity": severity, "check": check, "where": "here", "message": "a\nb", "mend": mend}
+
+    boot, disk = finding("warning", "boot", "daemon-reload"), finding("problem", "disk", "")
+    well = finding("ok", "port", "never shown")
+    ansible.answer(
+        event("web1", results=[index({"findings": [disk, boot, well]}, exit_code=1)]),
+        event("web2", results=[index({"findings": [boot]}), index({"findings": [well]}, "lib")]),
+    )
+    ran = ppctl("doctor", "--on", "all")
+    assert ran.code == 1
+    assert ran.out.splitlines()[:5] == [
+        "web1 pypi: problem: disk: here: a",
+        "    b",
+        "web1 pypi, web2 pypi: warning: boot: here: a",
+        "    b",
+        "    mend, on the host: daemon-reload",
+    ]
+    assert [line.split() for line in ran.out.splitlines()[6:]] == [
+        ["web1", "pypi", "not", "well", "1", "problem,", "1", "warning"],
+        ["web2", "pypi", "ok", "1", "warning"],
+        ["web2", "lib", "ok", "nothing", "wrong"],
+    ]
+    assert "well: web2; not well: web1" in ran.err
 
 
 def test_twenty_hosts_fit_one_screen(ansible: Ansible) -> None:
