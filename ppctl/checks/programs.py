@@ -21,6 +21,8 @@ OLDEST_SUPERVISOR = (4, 2, 5)
 SYSTEM_UNITS = ("supervisor.service", "supervisord.service")  # Debian, the RHEL family
 SYSTEM_PROGRAMS = (Path("/usr/bin/supervisord"), Path("/usr/local/bin/supervisord"))
 RESTART_SECONDS = 10.0
+# Also written by the role ppctl_host. Without the limit systemd would give up after five tries.
+DROP_IN = "[Unit]\nStartLimitIntervalSec=0\n\n[Service]\nRestart=on-failure\nRestartSec=1\n"
 TIMEOUT = 20.0
 _SPAN = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -173,14 +175,12 @@ def _supervisor_unit(subject: Subject) -> Iterator[Finding]:
     if shown.get("UnitFileState") == "disabled":
         mend = subject.as_root(f"systemctl enable {unit}")
         yield warning("supervisord is not started at boot", where=unit, mend=mend)
-    if seconds(shown.get("RestartUSec", "")) >= RESTART_SECONDS:
+    if waits := restart_pause(shown):
         drop_in = f"/etc/systemd/system/{unit}.d"
-        script = (
-            f"mkdir -p {drop_in} && printf '[Service]\\nRestart=always\\nRestartSec=1\\n'"
-            f" > {drop_in}/ppctl.conf && systemctl daemon-reload"
-        )
+        text = DROP_IN.replace("\n", "\\n")
+        script = f"mkdir -p {drop_in} && printf '{text}' > {drop_in}/ppctl.conf && systemctl daemon-reload"
         yield warning(
-            f"when supervisord dies, systemd waits {shown['RestartUSec']} before it starts it again",
+            f"when supervisord dies, systemd waits {waits} before it starts it again",
             where=f"{unit}: RestartSec",
             mend=script if subject.host.is_root() else f"sudo sh -c {shlex.quote(script)}",
         )
@@ -198,6 +198,12 @@ def supervisor_unit(host: Host) -> tuple[str, dict[str, str]]:
         if shown.get("LoadState") == "loaded":
             return unit, shown
     return "", {}
+
+
+def restart_pause(shown: dict[str, str]) -> str:
+    """Return how long systemd waits before it starts a supervisord that died; "" when that is soon."""
+    span = shown.get("RestartUSec", "")
+    return span if seconds(span) >= RESTART_SECONDS else ""
 
 
 def seconds(span: str) -> float:

@@ -17,6 +17,7 @@ from ppctl.index import Index
 from ppctl.layout import SETTINGS_NAME, Layout
 from ppctl.machine import Machine
 from ppctl.output import Output
+from ppctl.settings import ManagerName
 
 
 def init(host: Host, out: Output, home: Path, values: dict[str, object], *, keep: bool) -> int:
@@ -156,6 +157,8 @@ def up(
         out.text(f"\nfirst user: {first_user}\npassword:   {password}   (shown only now)")
     if password or is_first:
         _tell_next(found, machine, first_user or "" if password else "")
+    if is_first:
+        _tell_of_supervisord(found, desired, machine)
     changes = [*before, *changes]
     result = {
         "changed": bool(changes),
@@ -249,3 +252,14 @@ def _tell_next(found: Index, machine: Machine, user: str) -> None:
         out.info(f"  {homes.command(found.home, 'adduser', 'USER')}")
     for line in next_steps(entry_of(found.settings, user)):
         out.info(f"  {line}")
+
+
+def _tell_of_supervisord(found: Index, desired: Desired, machine: Machine) -> None:
+    """Say it when the machine's supervisord would be away for long: its unit is not ours to change."""
+    if not found.is_system or desired.deployment.manager is not ManagerName.SUPERVISOR:
+        return
+    from ppctl.checks import programs
+
+    if waits := programs.restart_pause(programs.supervisor_unit(machine.host)[1]):
+        machine.out.warn(f"when supervisord dies, systemd waits {waits} before it starts it again")
+        machine.out.hint(f"{homes.command(found.home, 'doctor')} says how to change that")

@@ -9,7 +9,7 @@ import pytest
 from ppctl.errors import PpctlError
 from tests.effort import every
 from tests.engine import HOME, changed, configure, outcome, started, up
-from tests.fake_host import MIDWAY, Killed
+from tests.fake_host import MIDWAY, FakeHost, Killed
 from tests.fakes import World
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -181,6 +181,24 @@ def test_what_to_type_next_comes_with_the_first_up_that_works() -> None:
         up(world)
         shown.append("what to type next" in world.stdout.getvalue())
     assert shown == [True, False]
+
+
+def test_a_supervisord_that_would_be_away_for_long_is_told_of_once() -> None:
+    """With the machine's first index: its unit is not ours to change."""
+    for settings, pause, is_told in (
+        ({"mode": "system"}, "50s", True),
+        ({"mode": "system"}, "1s", False),
+        ({"mode": "system", "manager": "systemd"}, "50s", False),
+        ({}, "50s", False),
+    ):
+        host = FakeHost(root="mode" in settings, accounts={"pypi": "pypi"})
+        world = configure(World(host=host), **settings)
+        world.host.answer("systemctl", "show", by=f"LoadState=loaded\nRestartUSec={pause}\n")
+        up(world)
+        told = f"systemd waits {pause} before it starts it again\nhint: ppctl doctor -C {HOME} says how"
+        assert (told in world.stderr.getvalue()) is is_told, (settings, pause)
+        up(world)
+        assert pause not in world.stderr.getvalue()
 
 
 @pytest.mark.parametrize(

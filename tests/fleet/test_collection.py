@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from ppctl import __version__
+from ppctl.checks import programs
 from tests.fleet.support import env, load
 from tests.hosts import CHECKOUT
 
@@ -105,6 +106,23 @@ def test_the_collection_has_the_version_of_ppctl() -> None:
     galaxy = yaml.safe_load((COLLECTION / "galaxy.yml").read_text())
     assert galaxy["version"] == __version__
     assert f"\n## {__version__}\n" in (COLLECTION / "CHANGELOG.md").read_text()
+
+
+def test_the_drop_in_is_what_doctor_asks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = yaml.safe_load((COLLECTION / "roles/ppctl_host/vars/main.yml").read_text())
+    assert variables["ppctl_host_drop_in_text"] == programs.DROP_IN
+    host = load("module_utils/host", monkeypatch)
+    right, edited, gone = (str(tmp_path / name) for name in ("right", "edited", "gone"))
+    Path(right).write_text(programs.DROP_IN)
+    Path(edited).write_text(f"{programs.DROP_IN}#")
+    wanted = dict.fromkeys((right, edited, gone), programs.DROP_IN)
+    Path(right).chmod(0o644)
+    monkeypatch.setattr(host.os.path, "isdir", lambda path: False)
+    assert host.outdated_drop_ins(wanted) == [], "another init"
+    monkeypatch.setattr(host.os.path, "isdir", lambda path: True)
+    assert host.outdated_drop_ins(wanted) == [edited, gone]
+    Path(right).chmod(0o666)
+    assert host.outdated_drop_ins(wanted) == [edited, gone, right]
 
 
 @pytest.mark.parametrize(

@@ -34,4 +34,10 @@ options:
     description: What identifies the ppctl that must be installed, as C(wheelhouse.json) or the version tells.
     type: str
     default: ""
+  drop_ins:
+    description:
+      - Files that extend units of systemd, by path, with the text that they must have.
+      - Not looked at where another init runs.
+    type: dict
+    default: {}
 """

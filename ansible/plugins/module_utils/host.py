@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import stat
 
 # Documented in doc_fragments/installation.py.
 INSTALLATION = {
@@ -14,6 +15,7 @@ INSTALLATION = {
 LOOK = {
     "packages": {"type": "list", "elements": "str", "default": []},
     "digest": {"type": "str", "default": ""},
+    "drop_ins": {"type": "dict", "default": {}},
 }
 
 
@@ -36,6 +38,24 @@ def missing_packages(module, names):
             name for name in names if module.run_command([rpm, "--query", "--whatprovides", name])[0] != 0
         ]
     return module.fail_json(msg="this host has neither dpkg nor rpm: its packages cannot be looked at")
+
+
+def outdated_drop_ins(files):
+    """Return the paths of those drop-ins that are not there as they are to be; without systemd none."""
+    if not os.path.isdir("/run/systemd/system"):  # sd_booted(3)
+        return []
+    return [path for path in sorted(files) if not _is_as_wanted(path, files[path])]
+
+
+def _is_as_wanted(path, text):
+    try:
+        with open(path, encoding="utf-8") as file:
+            status = os.fstat(file.fileno())
+            found = file.read()
+    except (OSError, ValueError):
+        return False
+    mine = status.st_uid == os.geteuid() and stat.S_IMODE(status.st_mode) == 0o644
+    return mine and found == text
 
 
 def is_installed(wanted):

@@ -39,6 +39,11 @@ missing_packages:
   returned: always
   type: list
   elements: str
+outdated_drop_ins:
+  description: The paths of those O(drop_ins) that are missing or different.
+  returned: always
+  type: list
+  elements: str
 outdated:
   description: Whether another ppctl is to be installed, or the first one.
   returned: always
@@ -67,6 +72,7 @@ from ansible_collections.ppctl.fleet.plugins.module_utils.host import (
     LOOK,
     is_installed,
     missing_packages,
+    outdated_drop_ins,
 )
 
 
@@ -82,11 +88,13 @@ def main():
         code = "import platform; print(platform.python_version())"
         version = module.run_command([wanted["python"], "-I", "-c", code])[1].strip()
     outdated = not is_installed(wanted)
-    pending = [f"package {name}" for name in missing] + (["ppctl"] if outdated else [])
+    drop_ins = outdated_drop_ins(wanted["drop_ins"])
+    pending = [f"package {name}" for name in missing] + (["ppctl"] if outdated else []) + drop_ins
     module.exit_json(
         changed=False,
         missing_packages=missing,
         outdated=outdated,
+        outdated_drop_ins=drop_ins,
         pending=pending,
         python_version=version,
         architecture=platform.machine(),

@@ -158,6 +158,7 @@ from ansible_collections.ppctl.fleet.plugins.module_utils.host import (
     LOOK,
     is_installed,
     missing_packages,
+    outdated_drop_ins,
 )
 from ansible_collections.ppctl.fleet.plugins.module_utils.ppctl import (
     SETTINGS_NAME,
@@ -214,13 +215,14 @@ def main():
     wanted = module.params
     pending = [f"package {name}" for name in missing_packages(module, wanted["packages"])]
     pending += [] if is_installed(wanted) else ["ppctl"]
+    drop_ins = outdated_drop_ins(wanted["drop_ins"])
     ppctl = Ppctl(module, wanted["link"])
     for index in wanted["indexes"]:
         # Once something is to be done it is for the other modules to tell what.
         if pending or wanted["verify"] == "always" or not is_as_wanted(ppctl, index, wanted["verify"]):
             pending.append(f"index {index['name']}")
     names = [index["name"] for index in wanted["indexes"] if index["state"] == "present"]
-    module.exit_json(changed=False, pending=pending, indexes=names)
+    module.exit_json(changed=False, pending=drop_ins + pending, indexes=names)
 
 
 if __name__ == "__main__":

@@ -71,3 +71,5 @@ def test_the_machine_starts_them_at_boot(host: Any) -> None:
             assert host.service(f"ppctl-{index['name']}.socket").is_enabled
         else:
             assert host.service("supervisor").is_enabled
+            shown = host.check_output("systemctl show supervisor --property=RestartUSec,NeedDaemonReload")
+            assert set(shown.split()) == {"RestartUSec=1s", "NeedDaemonReload=no"}
