@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
+from ppctl import homes
 from ppctl.errors import PpctlError
 from ppctl.host import Host
 from ppctl.layout import Layout
@@ -186,7 +187,7 @@ def _install(release: Release, path: Path, host: Host) -> None:
         ["install", "--require-hashes", "--compile-bytecode", "--requirement", str(lock)],
         release,
         uv,
-        python,
+        path,
         host,
     )
     purelib = Path(
@@ -219,7 +220,7 @@ def _resolve(release: Release, uv: str, path: Path, host: Host) -> None:
     host.write(wanted, "".join([*kept, *pins]).encode(), mode=0o644)
     # uv prefers the versions that an existing output file has.
     arguments = ["compile", "--quiet", "--generate-hashes", "--no-header", str(wanted), "--output-file"]
-    _uv_pip([*arguments, str(path / LOCK)], release, uv, path / "bin" / "python", host)
+    _uv_pip([*arguments, str(path / LOCK)], release, uv, path, host)
 
 
 def _package(requirement: str) -> str:
@@ -240,15 +241,16 @@ def _from_kept(command: list[str], host: Host) -> bool:
     return True
 
 
-def _uv_pip(arguments: list[str], release: Release, uv: str, python: Path, host: Host) -> None:
+def _uv_pip(arguments: list[str], release: Release, uv: str, path: Path, host: Host) -> None:
     source: list[str] = []
     hint = "without internet set server.find_links (a directory of wheels) or server.index_url (a mirror)"
     if release.find_links:
         source = ["--no-index", "--find-links", release.find_links]
-        hint = f"put what is missing into {release.find_links} (server.find_links), then: ppctl up"
+        again = homes.command(path.parents[1], "up")
+        hint = f"put what is missing into {release.find_links} (server.find_links), then: {again}"
     elif release.index_url:
         source = ["--default-index", release.index_url]
-    command = [uv, "pip", *arguments, "--python", str(python), *source]
+    command = [uv, "pip", *arguments, "--python", str(path / "bin" / "python"), *source]
     try:
         if arguments[0] == "install" and not release.find_links and _from_kept(command, host):
             return

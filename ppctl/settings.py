@@ -242,13 +242,11 @@ _KEYS = {field.name for field in msgspec.structs.fields(Settings)}
 
 
 @lru_cache(maxsize=8)  # one command looks at the same file several times
-def load(path: Path, content: bytes | None) -> Settings:
+def load(path: Path, content: bytes) -> Settings:
     """Return the settings in `content`, the bytes of the file `path`.
 
     Raises UsageError naming the file, the key and the accepted values.
     """
-    if content is None:
-        raise UsageError(f"{path}: there is no such file", f"create it: ppctl init -C {path.parent}")
     data = yaml_text.parse(path, content)
     return from_data(data if data is not None else {}, str(path))
 

@@ -121,7 +121,7 @@ def test_the_machines_authorities_are_taken_where_uvs_own_do_not_do() -> None:
     ("complaint", "find_links", "hint"),
     [
         ("No space left on device (os error 28)", "", "server.find_links"),
-        ("there is no version of gunicorn==26.0.0", "/srv/wheels", "put what is missing into /srv/wheels"),
+        ("there is no version of gunicorn==26.0.0", "/srv/wheels", "then: ppctl up -C /srv/index"),
         ("invalid peer certificate: UnknownIssuer", "", "SSL_CERT_FILE=…"),
     ],
 )

@@ -166,12 +166,6 @@ def test_a_line_end_cannot_hide_at_the_end_of_a_text(key: str) -> None:
     assert f"{key}: there are control characters" in refusal(nested(key, f"{good}\n")).message
 
 
-def test_a_missing_file_says_how_to_make_one() -> None:
-    with pytest.raises(UsageError, match="there is no such file") as caught:
-        settings.load(FILE, None)
-    assert caught.value.hint == "create it: ppctl init -C /srv/index"
-
-
 def test_only_one_login_key_replaces_the_default() -> None:
     assert load("login: [list, download]").login == {Action.LIST, Action.DOWNLOAD}
 

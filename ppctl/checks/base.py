@@ -108,9 +108,16 @@ class Subject:
 
     @functools.cached_property
     def deployment(self) -> Deployment | None:
-        """How the index is deployed, None when it is not up."""
+        """How the index is deployed, None when it is not up, or never was."""
         found = read_manifest(self.host, self.layout).deployments
-        return found[-1] if found else None
+        return found[-1] if found and not self.is_unfinished else None
+
+    @functools.cached_property
+    def is_unfinished(self) -> bool:
+        """Whether the first `up` was begun, and did not come to a release that workers could start from."""
+        found = read_manifest(self.host, self.layout).deployments
+        begun = bool(found) and not releases.current(self.layout, self.host)
+        return begun and not self.machine.reports(found[-1])
 
     @property
     def running(self) -> Deployment:

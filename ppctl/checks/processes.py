@@ -80,7 +80,9 @@ def cache(subject: Subject) -> Iterator[Finding]:
 def workers(subject: Subject) -> Iterator[Finding]:
     """Every worker answers, serves the index, and was started from what is on disk; so does the address."""
     if subject.deployment is None:
-        yield problem("the index is not up", where=subject.layout.home, mend=subject.ppctl("up"))
+        begun = "the first `up` was not finished; the same again says why, or finishes it"
+        message = begun if subject.is_unfinished else "the index is not up"
+        yield problem(message, where=subject.layout.home, mend=subject.ppctl("up"))
         return
     running, prefix = subject.deployment, subject.settings.url_prefix
     script = _GENERATION.search(subject.host.read(subject.layout.run_script) or b"")

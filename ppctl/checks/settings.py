@@ -56,7 +56,8 @@ def _settings_of(host: Host, home: Path) -> Settings | None:
     """Return the settings of another index; None where they cannot be read, which is not our business."""
     path = Layout(home).settings
     try:
-        return settings_module.load(path, host.read(path))
+        content = host.read(path)
+        return None if content is None else settings_module.load(path, content)
     except PpctlError:
         return None
 

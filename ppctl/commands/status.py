@@ -172,7 +172,8 @@ def _show(data: dict[str, object], workers: list[Worker], cache: Cache | None, o
     health = str(data["health"])
     out.text(f"{data['name']}: {out.style(health, styles[health])}  {data['url']}")
     if data["problem"]:
-        out.text(f"  it does not answer: {data['problem']} (ppctl doctor tells more)")
+        doctor = homes.command(Path(str(data["home"])), "doctor")
+        out.text(f"  it does not answer: {data['problem']} ({doctor} tells more)")
     out.text(f"  home      {data['home']}  ({data['manager']}, {data['mode']})")
     out.text(
         f"  contents  {counted(data['packages'], 'package')}, {counted(data['users'], 'user')},"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -260,6 +261,9 @@ def _tell_of_supervisord(found: Index, desired: Desired, machine: Machine) -> No
         return
     from ppctl.checks import programs
 
-    if waits := programs.restart_pause(programs.supervisor_unit(machine.host)[1]):
+    waits = ""
+    with contextlib.suppress(PpctlError):  # the index is up; doctor tells what cannot be asked
+        waits = programs.restart_pause(programs.supervisor_unit(machine.host)[1])
+    if waits:
         machine.out.warn(f"when supervisord dies, systemd waits {waits} before it starts it again")
         machine.out.hint(f"{homes.command(found.home, 'doctor')} says how to change that")

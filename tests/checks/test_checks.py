@@ -169,6 +169,13 @@ def _silent_without_supervisord(e: Example) -> None:
     _silent(e)
 
 
+def _unfinished(e: Example) -> None:
+    """What a first `up` leaves that fails while the release is built."""
+    e.probe.reports.clear()
+    for path in (e.layout.current, *read_manifest(e.host, e.layout).paths):
+        e.host.remove(path)
+
+
 def _manager(**values: object) -> Callable[[Example], object]:
     return lambda e: [setattr(e.manager, name, value) for name, value in values.items()]
 
@@ -411,6 +418,8 @@ CASES = [
         "workers", lambda e: setattr(e, "answers", lambda *_: "refused"), P, ":3141 does not answer: ref", UP
     ),
     Case("workers", lambda e: e.host.remove(e.layout.manifest), P, "the index is not up", UP),
+    Case("workers", _unfinished, P, "the first `up` was not finished", UP),
+    Case("links", _unfinished, S, "the index is not up", UP),
     Case("drift", lambda e: e.host.remove(e.layout.manifest), S, "the index is not up", UP),
     Case("drift", _settings(port=3142), W, "`up` would: update", UP),
     Case("drift", _put("server.json", "{}"), W, "update /home/operator/pypi/server.json", UP),
@@ -510,6 +519,14 @@ def test_of_an_index_that_was_never_up_it_is_not_said_that_its_packages_are_gone
     assert [finding.message for finding in found(example, "packages")] == ["the packages directory is gone"]
     example.host.remove(example.layout.manifest)
     assert found(example, "packages") == []
+
+
+def test_after_a_first_up_that_failed_there_is_one_thing_to_do() -> None:
+    example = healthy()
+    _unfinished(example)
+    findings = checks.examine(example.subject())
+    assert [f.mend for f in findings if f.severity is Severity.PROBLEM] == [f"ppctl up -C {HOME}"]
+    assert "the index is not up" in {f.message for f in findings if f.severity is Severity.SKIPPED}
 
 
 def test_clock_before_ppctl() -> None:
