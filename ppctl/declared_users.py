@@ -7,7 +7,7 @@ hash already matches is left alone: hashing it again would give another salt, an
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
@@ -132,6 +132,16 @@ def edits(
         listed = {user.name for user in wanted.users}
         made += [Edit("deluser", name, detail="not declared") for name in found if name not in listed]
     return made
+
+
+def short_ones(wanted: Declaration, made: Sequence[Edit]) -> list[str]:
+    """Return who is given a short password by these edits."""
+    given = {edit.name for edit in made if edit.action in ("adduser", "passwd")}
+    return [
+        user.name
+        for user in wanted.users
+        if user.name in given and user.password is not None and passwords.is_short(user.password)
+    ]
 
 
 def _new(user: Declared, make_hash: Hash) -> Edit:

@@ -16,6 +16,10 @@ from ppctl.errors import PpctlError, UsageError
 from ppctl.server import htpasswd
 from ppctl.server.htpasswd import DISABLED_MARK
 
+SHORT = 15
+"""Characters: the fewest for a password that nothing else goes with (NIST SP 800-63B-4, 3.1.1.2)."""
+SOON_GUESSED = f"fewer than {SHORT} characters: whoever gets hold of htpasswd may guess that"
+
 _MAX_INPUT = 4096  # more than any password or hash
 _ATTEMPTS = 3
 _ALPHABET = string.ascii_letters + string.digits
@@ -41,10 +45,14 @@ class Source(Enum):
 
 @dataclass(frozen=True)
 class Credentials:
-    """The hash to store. `generated` is the password that was made up, to be shown once."""
+    """The hash to store. `generated` is the password that was made up, to be shown once.
+
+    `short`: it is known to have fewer than SHORT characters; a ready hash does not tell.
+    """
 
     hash: str
     generated: str | None = None
+    short: bool = False
 
 
 def obtain(source: Source, *, cost: int, allow_weak: bool = False) -> Credentials:
@@ -61,7 +69,12 @@ def obtain(source: Source, *, cost: int, allow_weak: bool = False) -> Credential
         return Credentials(htpasswd.hash_password(password, cost), password)
     password = line_from_stdin(source) if source is Source.STDIN else _ask()
     _check(password)
-    return Credentials(htpasswd.hash_password(password, cost))
+    return Credentials(htpasswd.hash_password(password, cost), short=is_short(password))
+
+
+def is_short(password: str) -> bool:
+    """Return whether a password is so short that people are warned; it is taken all the same."""
+    return len(password) < SHORT
 
 
 def generate() -> str:

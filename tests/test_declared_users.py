@@ -164,9 +164,10 @@ def test_apply_twice_changes_nothing_the_second_time(home: Path) -> None:
         ("adduser", "new"),
         ("deluser", "ann"),
     ]
+    assert ran.result["short_passwords"] == ["new"]
     stored = (home / "htpasswd").read_bytes()
     again = ppctl("users", "apply", "-", "--json", stdin=DECLARATION)
-    assert again.result == {"changed": False, "changes": [], "dry_run": False}
+    assert again.result == {"changed": False, "changes": [], "short_passwords": [], "dry_run": False}
     assert (home / "htpasswd").read_bytes() == stored
     assert [entry["action"] for entry in ppctl("audit", "--json").result["entries"]] == [
         "passwd",
@@ -174,6 +175,15 @@ def test_apply_twice_changes_nothing_the_second_time(home: Path) -> None:
         "deluser",
     ]
     assert SECRET not in ran.out + (home / "audit.log").read_text() + stored.decode()
+
+
+def test_short_passwords_are_warned_of(home: Path) -> None:
+    ran = ppctl("users", "apply", "-", stdin=DECLARATION)
+    warning = (
+        "warning: new: the password has fewer than 15 characters: whoever gets hold of htpasswd may guess"
+    )
+    assert ran.code == 0 and ran.err.startswith(warning)
+    assert ppctl("users", "apply", "-", stdin=DECLARATION).err == "", "it was said when it was set"
 
 
 def test_a_dry_run_tells_and_changes_nothing(home: Path) -> None:

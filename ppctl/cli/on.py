@@ -94,6 +94,7 @@ def _with_password(call: Call, target: Target, argv: list[str], values: Mapping[
     from ppctl import passwords, users
     from ppctl.cli.users import _one_name, _source
     from ppctl.commands import fleet
+    from ppctl.commands.users import warn_of_short
 
     source, allow_weak = _source(dict(values))
     users.check_name(_one_name(values["names"]))
@@ -101,6 +102,7 @@ def _with_password(call: Call, target: Target, argv: list[str], values: Mapping[
     argv += ["--hash-stdin"]
     if argv[0] == "adduser" and "--keep" not in argv:
         argv.append("--keep")  # so that the same command again finishes the rest
+    warn_of_short(call.out, credentials)
     if credentials.generated is not None:
         call.out.text(credentials.generated)
     made = {} if credentials.generated is None else {"password": credentials.generated}

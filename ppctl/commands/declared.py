@@ -11,6 +11,7 @@ from ppctl.declared_users import Declaration
 from ppctl.host import Host
 from ppctl.index import Index
 from ppctl.output import Output
+from ppctl.passwords import SOON_GUESSED
 from ppctl.server import htpasswd
 from ppctl.server.permissions import Permissions
 from ppctl.server.text import printable
@@ -48,8 +49,12 @@ def apply(found: Index, host: Host, out: Output, wanted: Declaration, *, dry_run
         out.info(printable(what) + detail)
     if not made:
         out.info("nothing to change")
+    short = declared_users.short_ones(wanted, made)
+    if short:
+        out.warn(f"{printable(', '.join(short))}: the password has {SOON_GUESSED}")
     changes = [{"action": edit.action, "user": edit.name, "detail": edit.detail} for edit in made]
-    return out.result({"changed": bool(made), "changes": changes, "dry_run": dry_run})
+    data = {"changed": bool(made), "changes": changes, "short_passwords": short, "dry_run": dry_run}
+    return out.result(data)
 
 
 def export(found: Index, host: Host, out: Output) -> int:

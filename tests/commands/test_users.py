@@ -52,6 +52,19 @@ def test_adduser_from_stdin_can_log_in_everywhere(home: Path) -> None:
     )
 
 
+def test_a_short_password_is_taken_with_a_warning(home: Path) -> None:
+    for command, password, warns in (
+        ("adduser", b"x" * 14, True),
+        ("passwd", b"x" * 15, False),
+        ("passwd", "ü".encode() * 14, True),
+        ("passwd", SECRET.encode(), False),
+    ):
+        ran = ppctl(command, "bob", "--password-stdin", stdin=password)
+        assert (ran.code, ran.err.count("the password has fewer than 15 characters")) == (0, warns)
+        assert ("hint: ppctl passwd NAME --generate" in ran.err) is warns
+        assert "14" not in ran.out + ran.err
+
+
 @pytest.mark.parametrize("content", [b"pass wort\n", b"pass wort\r\n", b"pass wort"])
 def test_only_the_final_newline_is_taken_off(home: Path, content: bytes) -> None:
     assert ppctl("passwd", "ann", "--password-stdin", stdin=content).code == 0

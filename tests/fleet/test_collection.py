@@ -151,6 +151,32 @@ def test_a_port_that_is_left_in_the_same_run_is_no_obstacle(
     assert not index.will_be_free(SimpleNamespace(params=params), {"message": message})
 
 
+@pytest.mark.parametrize("short", [["ann", "bob"], [], None])
+def test_short_passwords_are_warned_of(
+    short: list[str] | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    result = {"changes": []} if short is None else {"changes": [], "short_passwords": short}
+    said: list[str] = []
+    fake = SimpleNamespace(
+        params={
+            "home": str(tmp_path),
+            "users": [],
+            "exclusive": False,
+            "allow_weak": False,
+            "executable": "/bin/sh",
+        },
+        check_mode=False,
+        run_command=lambda *_, **__: (0, json.dumps({"version": 1, "result": result}), ""),
+        warn=said.append,
+        exit_json=lambda **_: None,
+    )
+    users = load("modules/ppctl_users", monkeypatch)
+    monkeypatch.setattr(users, "AnsibleModule", lambda **_: fake)
+    users.main()
+    warning = f"{tmp_path}: short passwords, which are soon guessed: ann, bob"
+    assert said == ([warning] if short else [])
+
+
 def arguments_of(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return the argument_spec that the module gives to Ansible."""
     given: dict[str, Any] = {}

@@ -132,10 +132,12 @@ def test_the_variables_are_for_nobody_else_and_gone_afterwards(ansible: Ansible)
 def test_a_password_is_hashed_once_and_only_the_hash_travels(ansible: Ansible) -> None:
     ansible.answer(event("web1", **DONE), event("web2", **DONE))
     ran = ppctl("adduser", "bob", "--password-stdin", "--on", "all", "--json", stdin=b"hunter2\n")
-    (call,) = ansible.calls
+    call = ansible.calls[0]
     assert call["variables"]["ppctl_command"] == ["adduser", "bob", "--hash-stdin", "--keep"]
     assert htpasswd.verify("hunter2", call["variables"]["ppctl_stdin"])
     assert "hunter2" not in json.dumps(call) + ran.out + ran.err
+    ran = ppctl("adduser", "bob", "--password-stdin", "--on", "all", stdin=b"hunter2\n")
+    assert "the password has fewer than 15 characters" in ran.err and "hunter2" not in ran.err
     assert call["variables"]["ppctl_stdin"] not in json.dumps(call["argv"]) + ran.out
 
 

@@ -197,7 +197,11 @@ def main():
             wanted["home"],
             *(["--dry-run"] if module.check_mode else []),
         ]
-        changes = ppctl.call(*arguments, stdin=declaration(wanted))["changes"]
+        found = ppctl.call(*arguments, stdin=declaration(wanted))
+        changes = found["changes"]
+        if found.get("short_passwords"):
+            names = ", ".join(found["short_passwords"])
+            module.warn(f"{wanted['home']}: short passwords, which are soon guessed: {names}")
     lines = [f"{change['action']} {change['user']} {change['detail']}".rstrip() + "\n" for change in changes]
     module.exit_json(changed=bool(changes), changes=changes, diff={"prepared": "".join(lines)})
 
