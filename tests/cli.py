@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import json
@@ -56,7 +57,7 @@ def _captured(stdin: bytes) -> Iterator[tuple[io.StringIO, io.StringIO]]:
         yield out, err
 
 
-def on_terminal(argv: Sequence[str], dialogue: Sequence[tuple[str, str]], timeout: float = 30) -> Ran:
+def on_terminal(argv: Sequence[str], dialogue: Sequence[tuple[str, str]], timeout: float = 120) -> Ran:
     """Run `ppctl argv...` on a terminal of its own; `dialogue`: what to wait for, and what to type then.
 
     Returns all that the terminal showed as `out`. Typing "\\x03" is Ctrl-C, "\\x04" Ctrl-D.
@@ -68,12 +69,14 @@ def program_on_terminal(
     argv: Sequence[str],
     dialogue: Sequence[tuple[str, str]],
     environment: Mapping[str, str],
-    timeout: float = 60,
+    timeout: float = 120,
 ) -> Ran:
     """Run another program in the same way."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.execvpe(argv[0], argv, environment)
+    # What is read may end in the midst of a character.
+    decoder = codecs.getincrementaldecoder("utf-8")()
     try:
         shown, seen, last = "", 0, ""
         deadline = time.monotonic() + timeout
@@ -82,7 +85,7 @@ def program_on_terminal(
                 chunk = _read(terminal, deadline, last)
                 if not chunk:
                     break
-                shown += chunk
+                shown += decoder.decode(chunk)
             if expected:
                 seen = shown.index(expected, seen) + len(expected)  # ValueError: it never asked
                 os.write(terminal, typed.encode())
@@ -96,7 +99,7 @@ def program_on_terminal(
         os.close(terminal)
 
 
-def _read(terminal: int, deadline: float, last: str) -> str:
+def _read(terminal: int, deadline: float, last: str) -> bytes:
     """Return what the terminal shows next; empty when the program has ended. `last`: what was typed last."""
     while not select.select([terminal], [], [], CTRL_C_SECONDS)[0]:
         if time.monotonic() > deadline:
@@ -104,6 +107,6 @@ def _read(terminal: int, deadline: float, last: str) -> str:
         if last == CTRL_C:
             os.write(terminal, last.encode())
     try:
-        return os.read(terminal, 4096).decode()
+        return os.read(terminal, 4096)
     except OSError:  # EIO: the other side is closed
-        return ""
+        return b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import itertools
 import json
@@ -41,16 +42,22 @@ Ppctl = Callable[..., cli.Ran]
 NewHome = Callable[..., Path]
 
 
-# How long an example takes says something about the machine, not about the code.
-hypothesis.settings.register_profile("ppctl", deadline=None, max_examples=examples(150))
-hypothesis.settings.load_profile("ppctl")
-
-
 # What a script runs in the background inherits an ignored SIGINT; the programs under test must not.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 REQUIRE_ALL = os.environ.get("PPCTL_REQUIRE_ALL") == "1"
+
+# How long an example takes, or making one, says something about the machine, not about the code. CI takes the
+# same examples each time, so that it does not fail by chance; `make test` takes others, to find something.
+hypothesis.settings.register_profile(
+    "ppctl",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    max_examples=examples(150),
+    derandomize=REQUIRE_ALL,
+)
+hypothesis.settings.load_profile("ppctl")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -150,16 +157,33 @@ def unused_port() -> int:
     return pick_port()
 
 
+PORTS = range(10_000, 30_000)
+"""Below those that the kernel hands out itself."""
+BLOCK = 250
+
+
 def pick_port() -> int:
-    """Return a port that nobody has, below those that the kernel hands out itself."""
-    for _ in range(200):
-        port = 10_000 + int.from_bytes(os.urandom(2), "big") % 20_000
+    """Return a port that nobody has, and that no other process that runs tests will pick."""
+    ports, _ = _block_of_ports()
+    for port in itertools.islice(ports, BLOCK):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             with contextlib.suppress(OSError):
                 probe.bind(("0.0.0.0", port))
                 return port
     raise AssertionError("no free port")
+
+
+@functools.cache
+def _block_of_ports() -> tuple[Iterator[int], socket.socket]:
+    """Return the ports of this process, in turn, and what keeps others away from them as long as it lives."""
+    for first in PORTS[::BLOCK]:
+        claim = socket.socket(socket.AF_UNIX)
+        with contextlib.suppress(OSError):
+            claim.bind(f"\0ppctl-test-ports-{first}")  # a name without a file, free again with the process
+            return itertools.cycle(range(first, first + BLOCK)), claim
+        claim.close()
+    raise AssertionError("every block of ports is taken by a process that runs tests")
 
 
 @pytest.fixture
@@ -255,17 +279,22 @@ def _remove(path: Path) -> None:
 def tree(path: Path) -> dict[str, tuple[str, int, bytes | str]]:
     """Return what is at and below `path`: kind, mode and content of everything, by relative path."""
     found: dict[str, tuple[str, int, bytes | str]] = {}
-    for each in [path, *sorted(path.rglob("*"))]:
-        if not os.path.lexists(each):
-            continue
-        mode = each.lstat().st_mode & 0o7777
-        name = str(each.relative_to(path))
-        if each.is_symlink():
-            found[name] = ("link", mode, os.readlink(each))
-        elif each.is_dir():
-            found[name] = ("directory", mode, b"")
-        elif each.is_file():
-            found[name] = ("file", mode, each.read_bytes())
-        else:
-            found[name] = ("other", mode, b"")
+    for each in [path, *paths_below(path)]:
+        with contextlib.suppress(FileNotFoundError):  # it has gone meanwhile
+            mode = each.lstat().st_mode & 0o7777
+            name = str(each.relative_to(path))
+            if each.is_symlink():
+                found[name] = ("link", mode, os.readlink(each))
+            elif each.is_dir():
+                found[name] = ("directory", mode, b"")
+            elif each.is_file():
+                found[name] = ("file", mode, each.read_bytes())
+            else:
+                found[name] = ("other", mode, b"")
     return found
+
+
+def paths_below(path: Path) -> list[Path]:
+    """Return what is below `path`, in order; unlike rglob() also while somebody is at work there."""
+    walked = os.walk(path)
+    return sorted(Path(folder, name) for folder, folders, files in walked for name in (*folders, *files))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -18,14 +20,16 @@ SOURCES = ("__init__.py", "server/__init__.py", "server/app.py", "server/cache/_
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Do not wait for what happens at once or never; put the register at a place that is always the same.
+    """Do not wait for what happens at once or never: the time is counted, not taken.
+
+    Put the register at a place that is always the same.
 
     And of the workers' code, which is copied file by file, take only some files.
     """
     few = {name: content for name, content in releases.server_sources().items() if name in SOURCES}
     monkeypatch.setattr(releases, "server_sources", lambda: few)
-    monkeypatch.setattr(machine_module, "READY_SECONDS", 0.02)
-    monkeypatch.setattr(machine_module, "POLL_SECONDS", 0.001)
+    clock = SimpleNamespace(monotonic=itertools.count().__next__, sleep=lambda _: None)
+    monkeypatch.setattr(machine_module, "time", clock)
     monkeypatch.setenv("XDG_CONFIG_HOME", "/home/operator/.config")
 
 

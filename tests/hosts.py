@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,18 @@ class TestHost:
         who = () if user is None else ("--user", user)
         done = hosts("exec", *who, self.name, *argv, input=input, timeout=timeout)
         return succeeded(done, f"{self.name}: {show(argv)}") if check else done
+
+    def wait_for(self, *argv: str, user: str | None = None, seconds: float = 120) -> None:
+        """Run a command in the host until it succeeds; raises HostError when it does not in time."""
+        deadline = time.monotonic() + seconds
+        while (done := self.run(*argv, check=False, user=user)).returncode != 0:
+            if time.monotonic() > deadline:
+                succeeded(done, f"{self.name}: for {seconds:g} s: {show(argv)}")
+            time.sleep(0.1)
+
+    def wait_for_port(self, port: int) -> None:
+        """Wait until somebody listens on a port of the host."""
+        self.wait_for("sh", "-c", f"ss -Hltn 'sport = :{port}' | grep -q .")
 
     def ssh(
         self, *argv: str, check: bool = True, input: str | None = None, user: str = "root"

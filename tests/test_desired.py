@@ -159,7 +159,7 @@ def test_the_run_script_becomes_the_server(tmp_path: Path) -> None:
     script.chmod(0o750)
     env = {"PATH": "/usr/bin:/bin", "PPCTL_WORKER": "2", "GUNICORN_CMD_ARGS": "--bind=x", "LISTEN_FDS": "1"}
     process = subprocess.Popen([str(script)], env=env, stdout=subprocess.PIPE, text=True)
-    out, _ = process.communicate(timeout=20)
+    out, _ = process.communicate(timeout=60)
     first, *rest = out.splitlines()
     arguments = "-I -m gunicorn --config python:ppctl.server.gunicorn_conf ppctl.server.app:application"
     assert first == f"{process.pid} {home} 2 r1 {found.generation} {arguments}"

@@ -69,7 +69,7 @@ def serve(home: Path) -> Iterator[Callable[..., Server]]:
 
 def test_report(serve: Callable[..., Server], home: Path) -> None:
     server = serve(http(200, json.dumps(REPORT).encode()))
-    found = SocketProbe().report(home / "worker-1.sock")
+    found = SocketProbe(timeout=60).report(home / "worker-1.sock")
     assert found == Report("1", 10, 11, "g", "u", "r", 1.5, {"pypiserver": "2.4.2"})
     assert server.asked == ["/_ppctl/worker"]
 
@@ -131,15 +131,15 @@ def test_a_worker_that_hangs(home: Path) -> None:
 )
 def test_serves(serve: Callable[..., Server], home: Path, simple: int, problem: str) -> None:
     server = serve(lambda path: http(200 if path == "/health" else simple))
-    assert SocketProbe().serves(home / "worker-1.sock", "/x") == problem
+    assert SocketProbe(timeout=60).serves(home / "worker-1.sock", "/x") == problem
     assert server.asked == ["/health", "/x/simple/"]
 
 
 @pytest.mark.parametrize(("status", "problem"), [(200, ""), (401, ""), (404, ""), (503, "it answers 503")])
 def test_answers_at(serve: Callable[..., Server], free_port: int, status: int, problem: str) -> None:
     serve(http(status), port=free_port)
-    assert answers_at("127.0.0.1", free_port, "/health") == problem
-    assert answers_at("0.0.0.0", free_port, "/health") == problem
+    for address in ("127.0.0.1", "0.0.0.0"):
+        assert answers_at(address, free_port, "/health", timeout=60) == problem
 
 
 def test_answers_at_nobody(free_port: int, serve: Any) -> None:

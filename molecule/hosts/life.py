@@ -24,6 +24,7 @@ HERE = Path(__file__).resolve().parent
 # Addresses and the bridge belong to the machine, not to a folder: so does the lock.
 MACHINE_LOCK = Path("/run/ppctl-hosts.lock")
 BOOT_SECONDS = 120
+START_SECONDS = 20
 
 TOOLS = {
     "mmdebstrap": "mmdebstrap",
@@ -155,7 +156,7 @@ def wait_until_up(host: Host, wanted: Sequence[str] = ("running",)) -> None:
                 failed = in_host(host, "systemctl", "--failed", "--plain", "--no-legend")
                 raise HostsError(f"{host.name} is up, but units failed:\n{failed}")
         time.sleep(0.05)
-        if not alive(host) and time.monotonic() > deadline - BOOT_SECONDS + 5:
+        if not alive(host) and time.monotonic() > deadline - BOOT_SECONDS + START_SECONDS:
             break
     log = (host.dir / "console.log").read_text(errors="replace")
     raise HostsError(f"{host.name} did not come up (it is {state}). Its console:\n{log[-2000:]}")

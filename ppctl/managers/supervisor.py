@@ -11,7 +11,7 @@ import os
 import re
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +136,7 @@ class Supervisor:
 
     def _shut_down(self) -> None:
         self._stop_workers()
+        self._stop_cache()
         self.supervisord.shut_down()
 
     def forget(self) -> None:
@@ -179,7 +180,7 @@ class Supervisor:
         asked = time.time()
         with ignoring(NOT_RUNNING):
             self.supervisord.rpc().stopProcess(self._process_name(number), False)
-        self._wait_until_stopped(asked)
+        self._wait_until_stopped(asked, self.processes)
 
     def start_all(self) -> None:
         if not self.supervisord.is_up():
@@ -198,8 +199,7 @@ class Supervisor:
     def stop_all(self) -> None:
         self._stop_workers()
         if self.deployment.cache and self.supervisord.is_up():
-            with ignoring(NOT_RUNNING, BAD_NAME):
-                self.supervisord.rpc().stopProcess(self._cache_process, True)
+            self._stop_cache()
 
     def _stop_workers(self) -> None:
         if not self.supervisord.is_up():
@@ -207,20 +207,21 @@ class Supervisor:
         asked = time.time()
         with ignoring(BAD_NAME):
             self.supervisord.rpc().stopProcessGroup(self.group, False)
-        self._wait_until_stopped(asked)
+        self._wait_until_stopped(asked, self.processes)
 
-    def _wait_until_stopped(self, asked: float) -> None:
-        """Wait until the workers that were asked to stop at the time `asked` have ended.
+    def _wait_until_stopped(self, asked: float, listed: Callable[[], list[Process]]) -> None:
+        """Wait until the processes of `listed` that were asked to stop at the time `asked` have ended.
 
+        Here, not in supervisord's answer: workers and the cache program finish their transfers.
         A TERM in the instant between fork and exec is caught by supervisord's own handler and lost, and
-        supervisord would send KILL only after an hour (stopwaitsecs): young workers are asked twice.
+        supervisord would send KILL only after an hour (stopwaitsecs): the young are asked twice.
         """
         young = True
         deadline = time.monotonic() + SHUTDOWN_TIMEOUT
-        for process in self.processes():
+        for process in listed():
             if process.state == "stopping":
                 _wake(process.pid)
-        while stopping := [process for process in self.processes() if process.state == "stopping"]:
+        while stopping := [process for process in listed() if process.state == "stopping"]:
             if young and time.time() > asked + 0.5:
                 young = False
                 for process in stopping:
@@ -228,7 +229,7 @@ class Supervisor:
                         with ignoring(NOT_RUNNING):
                             self.supervisord.rpc().signalProcess(self._process_name(process.number), "TERM")
             if time.monotonic() > deadline:
-                raise PpctlError(f"worker {stopping[0].number} of index {self.group} does not end")
+                raise PpctlError(f"{label(stopping[0].number)} of index {self.group} does not end")
             time.sleep(0.03)
 
     # -- the cache program ---------------------------------------------------------------------------
@@ -258,11 +259,16 @@ class Supervisor:
     def unload_cache(self, *, forget: bool = True) -> None:
         if not self.supervisord.is_up():
             return
-        with ignoring(NOT_RUNNING, BAD_NAME):
-            self.supervisord.rpc().stopProcess(self._cache_process, True)
+        self._stop_cache()
         if forget:
             with ignoring(BAD_NAME):
                 self.supervisord.rpc().removeProcessGroup(self.deployment.cache_name)
+
+    def _stop_cache(self) -> None:
+        asked = time.time()
+        with ignoring(NOT_RUNNING, BAD_NAME):
+            self.supervisord.rpc().stopProcess(self._cache_process, False)
+        self._wait_until_stopped(asked, lambda: [found for found in [self.cache()] if found])
 
     # -- logs ------------------------------------------------------------------------------------------
 
@@ -278,7 +284,7 @@ class Supervisor:
         return self.layout.cache_log if number == CACHE else self.layout.worker_log(number)
 
     def _process_name(self, number: int) -> str:
-        return f"{self.group}:worker-{number}"
+        return self._cache_process if number == CACHE else f"{self.group}:worker-{number}"
 
 
 def _process(info: dict[str, Any]) -> Process:

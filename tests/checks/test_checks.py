@@ -496,19 +496,16 @@ def test_every_check_has_a_case() -> None:
     assert len({check.name for check in checks.CHECKS}) == len(checks.CHECKS)
 
 
-def test_port_taken_by_somebody_else() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen(1)
-        port = taken.getsockname()[1]
-        ours = healthy(port=port)
+def test_port_taken_by_somebody_else(free_port: int) -> None:
+    with socket.create_server(("127.0.0.1", free_port)):
+        ours = healthy(port=free_port)
         assert [f.severity for f in found(ours, "port")] == [Severity.OK]  # the manager has it open
         ours.manager.has_socket = False
         assert [f.severity for f in found(ours, "port")] == [Severity.OK]  # its workers answer
         ours.probe.reports.clear()
         [finding] = found(ours, "port")
         assert finding.severity is Severity.PROBLEM
-        assert f"127.0.0.1:{port} is taken by" in finding.message
+        assert f"127.0.0.1:{free_port} is taken by" in finding.message
         assert "another port" in finding.mend
     assert [f.severity for f in found(ours, "port")] == [Severity.OK]
 

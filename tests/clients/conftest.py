@@ -101,7 +101,7 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
         )
         server = Server(f"http://127.0.0.1:{port}", packages)
         started[login] = (server, process)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not _answers(f"{server.url}/health"):
             assert process.poll() is None and time.monotonic() < deadline, "pypi-server does not start"
             time.sleep(0.05)
@@ -109,8 +109,8 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
 
     yield start
     for _, process in started.values():
-        process.terminate()
-        process.wait(10)
+        process.kill()
+        process.wait()
 
 
 @pytest.fixture

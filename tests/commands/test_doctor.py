@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import socket
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from ppctl.machine import Machine
 from ppctl.output import Output
 from tests.checks.examples import USER_HOME, Example, healthy
 from tests.cli import ppctl
+from tests.conftest import pick_port
 
 
 class Terminal(io.TextIOWrapper):
@@ -37,12 +37,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in ("XDG_CONFIG_HOME", "XDG_DATA_HOME", "PPCTL_HOME", "PPCTL_DEBUG"):
         monkeypatch.delenv(name, raising=False)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     home = tmp_path / "h"
     home.mkdir(mode=0o750)
-    (home / "ppctl.yml").write_text(f"port: {port}\n")
+    (home / "ppctl.yml").write_text(f"port: {pick_port()}\n")
     return home
 
 

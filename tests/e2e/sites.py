@@ -16,11 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from tests.conftest import UV_CACHE, end_index, pick_port
+from tests.conftest import UV_CACHE, end_index, pick_port, processes_of
 from tests.hosts import TestHost
+from tests.server.patience import within
 from tests.server.worker_process import basic_auth
 
 CHECKOUT = Path(__file__).parents[2]
+FIVE = 5
+"""One supervisord and two workers of two processes each: what an embedded index consists of."""
 Done = subprocess.CompletedProcess[str]
 
 
@@ -96,7 +99,7 @@ class Site:
             response.read()
             return response.status
 
-    def wait_until_healthy(self, seconds: float = 60) -> None:
+    def wait_until_healthy(self, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while (done := self.ppctl("status", check=False)).returncode != 0:
             assert time.monotonic() < deadline, done.stdout + done.stderr
@@ -138,7 +141,17 @@ def here(**settings: Any) -> Iterator[Site]:
         yield site
     finally:
         end_index(home)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def has_processes(home: Path, number: int) -> bool:
+    """Return whether so many processes work for the index at `home`, once those that leave have left."""
+    return within(3, lambda: len(processes_of(home)) == number)
+
+
+def units(host: TestHost) -> str:
+    """Return the units of ours that the host's systemd knows; it forgets them in its own time."""
+    return host.run("systemctl", "list-units", "--all", "--plain", "--no-legend", "ppctl-*").stdout
 
 
 def on_host(host: TestHost, home: str, *, user: str | None = None, watched: Sequence[str] = ()) -> Site:

@@ -184,7 +184,7 @@ class Story:
         site.wait_until_healthy()
 
     @staticmethod
-    def wait_for_another(site: Site, pid: int, which: str, seconds: float = 30) -> None:
+    def wait_for_another(site: Site, pid: int, which: str, seconds: float = 120) -> None:
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -206,7 +206,7 @@ class Story:
 
     def test_logs_show_the_requests_of_each_worker(self, site: Site) -> None:
         self.before_logs(site)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             assert self.statuses(site, NEW_PASSWORD) == {200}
             logs = {log["worker"]: log["lines"] for log in site.report("logs", "-n", "400")["logs"]}

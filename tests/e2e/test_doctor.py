@@ -30,7 +30,10 @@ pytestmark = pytest.mark.e2e
 @pytest.fixture(scope="module")
 def base() -> Iterator[Path]:
     """A user's home for the whole module, which other accounts may pass through."""
-    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="ppctl-") as directory:
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        tempfile.TemporaryDirectory(prefix="ppctl-", ignore_cleanup_errors=True) as directory,
+    ):
         os.chmod(directory, 0o755)
         live_in(Path(directory), patch)
         yield Path(directory)

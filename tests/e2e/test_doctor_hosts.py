@@ -13,6 +13,7 @@ import pytest
 from tests import hosts
 from tests.host_fixtures import BootHost, boot_host, ppctl_wheel
 from tests.hosts import TestHost
+from tests.server.patience import within
 
 pytestmark = pytest.mark.hosts
 
@@ -71,10 +72,7 @@ def test_debians_supervisor_comes_back_at_once_when_told_to(host: TestHost) -> N
 
 def until_well(host: TestHost) -> None:
     """Wait until nothing is wrong: who starts supervisord is done before the workers are there."""
-    deadline = time.monotonic() + 20
-    while examine(host) and time.monotonic() < deadline:
-        time.sleep(0.5)
-    assert examine(host) == []
+    assert within(6, lambda: examine(host) == [])
 
 
 def test_what_the_service_account_may_not_do(host: TestHost) -> None:

@@ -10,12 +10,26 @@ import signal
 import subprocess
 import time
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.conftest import NewHome, RunPpctl, end_index, is_alive, pick_port, ppctl_argv, processes_of, tree
+from tests.conftest import (
+    NewHome,
+    RunPpctl,
+    end_index,
+    is_alive,
+    paths_below,
+    pick_port,
+    ppctl_argv,
+    processes_of,
+    tree,
+)
+from tests.e2e.sites import FIVE, has_processes
+from tests.server.patience import within
 
 pytestmark = [pytest.mark.e2e, pytest.mark.xdist_group("embedded")]
 
@@ -36,6 +50,21 @@ def start(home: Path, *arguments: str) -> subprocess.Popen[str]:
     )
 
 
+def is_building(home: Path) -> bool:
+    """Whether the first `ppctl up` is at its release: it holds the lock, and has seconds to go."""
+    return any((home / "releases").glob("*"))
+
+
+@contextmanager
+def held(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Let a `ppctl up` stand still, so that it is at work however long something else takes."""
+    process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
+
+
 def up(run_ppctl: RunPpctl, home: Path) -> list[dict[str, Any]]:
     """Run `ppctl up` to its end and return what it has changed."""
     done = run_ppctl("up", "-C", home, "--json")
@@ -51,7 +80,7 @@ def status(run_ppctl: RunPpctl, home: Path) -> dict[str, Any]:
 
 def answers(port: int) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=60) as response:
             return bool(response.status == 200)
     except OSError:
         return False
@@ -85,7 +114,7 @@ def test_killed_at_random(
         time.sleep(dice.uniform(0.05, 3.0 if number < 5 else 1.5))
         process.kill()
         process.communicate()
-        listed = [path for path in home.rglob("*") if path.name.endswith(".tmp")]
+        listed = [path for path in paths_below(home) if path.name.endswith(".tmp")]
         assert len(listed) <= 1, listed
     new_home(threads=4)
     up(run_ppctl, home)
@@ -93,9 +122,8 @@ def test_killed_at_random(
     assert up(run_ppctl, home) == []
     assert status(run_ppctl, home)["result"]["health"] == "healthy"
     assert answers(free_port)
-    assert list(home.rglob(".*.tmp")) == []
-    # One supervisord, two workers of two processes each, and nothing else.
-    assert len(processes_of(home)) == 5
+    assert [path for path in paths_below(home) if path.name.endswith(".tmp")] == []
+    assert has_processes(home, FIVE)
 
     other, other_port = Path(f"{home}-undisturbed"), pick_port()
     try:
@@ -148,24 +176,23 @@ def test_two_at_once(new_home: NewHome, home: Path, run_ppctl: RunPpctl) -> None
         p.pid for p, ((out, _), _) in zip(processes, results, strict=True) if out.startswith("index")
     )
     assert re.search(rf"waiting for another ppctl .*: `ppctl up` by \w+ \(pid {holder}\)", waited)
-    assert len(processes_of(home)) == 5
+    assert has_processes(home, FIVE)
 
 
 def test_no_wait(new_home: NewHome, home: Path, run_ppctl: RunPpctl) -> None:
     new_home()
     holder = start(home)
-    deadline = time.monotonic() + 30
-    while not (home / "releases").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    for command in ("up", "restart", "stop", "down", "destroy"):
-        extra = ["--yes"] if command == "destroy" else []
-        done = run_ppctl(command, "-C", home, "--no-wait", *extra)
-        assert done.returncode == 1, (command, done.stderr)
-        assert (
-            f"another ppctl is at work on this index: `ppctl up` by {user()} (pid {holder.pid})"
-            in done.stderr
-        )
-        assert "leave out --no-wait" in done.stderr
+    assert within(6, lambda: is_building(home))
+    with held(holder):
+        for command in ("up", "restart", "stop", "down", "destroy"):
+            extra = ["--yes"] if command == "destroy" else []
+            done = run_ppctl(command, "-C", home, "--no-wait", *extra)
+            assert done.returncode == 1, (command, done.stderr)
+            assert (
+                f"another ppctl is at work on this index: `ppctl up` by {user()} (pid {holder.pid})"
+                in done.stderr
+            )
+            assert "leave out --no-wait" in done.stderr
     _, err = holder.communicate(timeout=120)
     assert holder.returncode == 0, err
 
@@ -179,9 +206,7 @@ def user() -> str:
 def test_the_lock_of_a_killed_process_is_free(new_home: NewHome, home: Path, run_ppctl: RunPpctl) -> None:
     new_home()
     process = start(home)
-    deadline = time.monotonic() + 30
-    while not (home / "releases").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    assert within(6, lambda: is_building(home))
     note = json.loads((home / ".lock").read_text())
     assert (note["pid"], note["purpose"]) == (process.pid, "ppctl up")
     process.kill()
@@ -193,10 +218,7 @@ def test_the_lock_of_a_killed_process_is_free(new_home: NewHome, home: Path, run
 def test_ctrl_c(new_home: NewHome, home: Path, run_ppctl: RunPpctl) -> None:
     new_home()
     process = start(home)
-    deadline = time.monotonic() + 30
-    while not (home / "releases").exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    time.sleep(0.2)
+    assert within(6, lambda: is_building(home))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130

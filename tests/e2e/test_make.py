@@ -54,7 +54,7 @@ class Newcomer:
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
-            timeout=240,
+            timeout=600,
             check=False,
         )
 
@@ -71,7 +71,7 @@ def newcomer() -> Iterator[Newcomer]:
         yield one
     finally:
         end_index(one.home)
-        shutil.rmtree(one.folder)
+        shutil.rmtree(one.folder, ignore_errors=True)
 
 
 def copy_checkout(target: Path) -> None:
@@ -193,7 +193,7 @@ def test_from_a_directory_of_wheels_without_a_network(newcomer: Newcomer, tmp_pa
         assert f"index pypi is up: http://127.0.0.1:{other.port}" in done.stdout
     finally:
         end_index(other.home)
-        shutil.rmtree(other.folder)
+        shutil.rmtree(other.folder, ignore_errors=True)
 
 
 def test_make_down_stops_it(newcomer: Newcomer, printed: str) -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Iterator
 
 import pytest
 
 from tests.e2e import sites
 from tests.e2e.conftest import BootPpctlHost
-from tests.e2e.sites import Site
+from tests.e2e.sites import Site, units
 from tests.e2e.story import Story
 from tests.hosts import TestHost
 from tests.server.archives import wheel
@@ -33,7 +32,7 @@ FOREIGN = b"[program:foreign]\ncommand=/bin/sleep infinity\n"
 def host(boot_ppctl_host: BootPpctlHost) -> TestHost:
     booted = boot_ppctl_host("supervisor")
     booted.put(FOREIGN, "/etc/supervisor/conf.d/foreign.conf")
-    booted.run("supervisorctl", "update")
+    booted.wait_for("supervisorctl", "update")  # supervisord is active before it has opened its socket
     return booted
 
 
@@ -95,9 +94,7 @@ class TestSystemMode:
         workers = [*site.processes(1), *site.processes(2)]
         host.run("kill", "-KILL", host.run("supervisorctl", "pid").stdout.strip())
         alive = ("ps", "-o", "pid=", "-p", ",".join(map(str, workers)))
-        deadline = time.monotonic() + 30
-        while left := host.run(*alive, check=False).stdout:
-            assert time.monotonic() < deadline, left
+        assert within(6, lambda: host.run(*alive, check=False).stdout == "")
         host.run("systemctl", "restart", "supervisor")
         site.wait_until_healthy()
         assert host.run("systemctl", "is-active", "supervisor").stdout == "active\n"
@@ -135,13 +132,13 @@ class TestSystemMode:
         assert "nothing to change" in site.ppctl("up").stdout
         files = host.run("find", "/etc/systemd/system", "/etc/supervisor", "-name", "*ppctl*").stdout
         shown = host.run("supervisorctl", "status", check=False).stdout
-        units = host.run("systemctl", "list-units", "--all", "--plain", "--no-legend", "ppctl-*").stdout
         if manager == "systemd":
             assert "pypi:" not in shown and "/etc/supervisor" not in files
-            assert "ppctl-pypi@1.service" in units
+            assert "ppctl-pypi@1.service" in units(host)
             assert host.run("test", "-e", f"{HOME}/pypi-server.conf", check=False).returncode == 1
         else:
-            assert units == "" and files.split() == [INCLUDED]
+            assert within(3, lambda: units(host) == "")
+            assert files.split() == [INCLUDED]
         assert foreign(host) == before
 
     def test_it_is_back_after_a_reboot(self, host: TestHost, site: Site) -> None:
@@ -167,6 +164,7 @@ class TestCache:
         host.put(page.encode(), f"{cls.UPSTREAM}/simple/public/index.html")
         serve = ("python3", "-m", "http.server", "--bind", "127.0.0.1", "--directory", cls.UPSTREAM, "8000")
         host.run("systemd-run", "--unit=upstream", *serve)
+        host.wait_for_port(8000)
         return of_the_machine(host)
 
     @pytest.mark.parametrize("manager", ["supervisor", "systemd"])
@@ -202,6 +200,6 @@ class TestCache:
         site.ppctl("up")
         found = host.run("find", "/etc/systemd/system", "/etc/supervisor", HOME, "-name", "*cache*").stdout
         assert [path for path in found.split() if "/releases/" not in path] == []
-        assert "cache" not in host.run("systemctl", "list-units", "--all", "--plain", "ppctl-*").stdout
+        assert within(3, lambda: "cache" not in units(host))
         assert host.run("pgrep", "-f", "ppctl[.]server[.]cache", check=False).stdout == ""
         assert "nothing to change" in site.ppctl("up").stdout

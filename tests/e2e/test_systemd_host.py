@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from ppctl.server import store
 from tests.e2e import sites
 from tests.e2e.conftest import BootPpctlHost
-from tests.e2e.sites import Site
+from tests.e2e.sites import Site, units
 from tests.e2e.story import Story
 from tests.hosts import TestHost
 from tests.server.patience import within
@@ -32,10 +31,7 @@ USER_HOME = "/home/deploy/pypi"
 def host(boot_ppctl_host: BootPpctlHost) -> TestHost:
     booted = boot_ppctl_host("systemd")
     booted.run("loginctl", "enable-linger", "deploy")
-    deadline = time.monotonic() + 30
-    while booted.run("systemctl", "--user", "is-system-running", user="deploy", check=False).returncode != 0:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    booted.wait_for("systemctl", "--user", "is-system-running", user="deploy")
     return booted
 
 
@@ -90,6 +86,7 @@ def test_a_server_under_a_unit_made_by_hand_is_taken_over(host: TestHost) -> Non
     host.put(HANDMADE.encode(), unit)
     host.run("systemctl", "daemon-reload")
     host.run("systemctl", "enable", "--now", "old-pypi.service")
+    host.wait_for_port(3141)
     site = of_the_machine(host)
     site.set(port=3141, **SYSTEM)
     argv = ("take-over", "--program", "old-pypi.service", "--packages", packages)
@@ -208,8 +205,7 @@ class TestBoth:
             assert site.get("/health") == 200
             left = host.run("find", directory, "-name", "*ppctl-pypi*").stdout
             assert left == ""
-            units = host.run("systemctl", "list-units", "--all", "--plain", "--no-legend", "ppctl-*").stdout
-            assert "ppctl-pypi" not in units
+            assert within(3, lambda: "ppctl-pypi" not in units(host))
             assert "nothing to change" in site.ppctl("up").stdout
 
     def test_both_are_back_after_a_reboot(self, host: TestHost, both: list[Site]) -> None:

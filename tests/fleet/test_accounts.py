@@ -74,6 +74,7 @@ def assert_nobody_knows(fleet: Talkative, watch: Watch, *secrets: str) -> None:
     for host in fleet.machines:
         listed = host.run("grep", "-rslaF", *patterns, *PLACES, check=False)
         assert listed.stdout == "", f"{host.name}: {listed.stdout}"
+        host.run("journalctl", "--sync")
         journal = host.run("journalctl", "--no-pager", "--all", "--output=verbose").stdout
         assert "ansible" in journal and not any(secret in journal for secret in secrets), host.name
 

@@ -326,6 +326,32 @@ def test_what_is_wrong_in_an_inventory_is_told_with_its_place(
 
 
 @pytest.mark.e2e
+def test_a_roll_out_begins_with_the_first_host_of_the_inventory(tmp_path: Path) -> None:
+    """With that one, not with the first that answers: once it was looked at, it lets the others go first."""
+    looked = tmp_path / "looked"
+    for name, script in (
+        ("python", f'touch {looked}; exec {sys.executable} "$@"'),
+        ("connection", f"rm {looked} 2>/dev/null && sleep 1; echo local"),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    slow = {
+        "ansible_python_interpreter": str(tmp_path / "python"),
+        "ansible_connection": f"{{{{ lookup('pipe', '{tmp_path / 'connection'}') }}}}",
+    }
+    path = this_machine(tmp_path, PYPI)
+    listed = json.dumps({"b": slow, "c": {}, "a": {}})
+    path.write_text(path.read_text().replace("{here: }", listed))
+    # Both plays, and of the second one what comes before the roles: a look at who has failed before.
+    done = run("ansible-playbook", "--inventory", str(path), "--check", "--tags", "always", "site.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    batches = done.stdout.split("\nPLAY [Deploy the indexes]")[1:]
+    asked = [re.findall(r"^skipping: \[(\w+)\]", batch, re.M) for batch in batches]
+    assert asked[0] == ["b"] and sorted(asked[1]) == ["a", "c"], done.stdout
+    assert not looked.exists(), "it never let the others go first"
+
+
+@pytest.mark.e2e
 def test_the_example_inventory_can_be_read() -> None:
     done = run("ansible-inventory", "--inventory", "inventory/example", "--list")
     hosts = json.loads(done.stdout)["_meta"]["hostvars"]

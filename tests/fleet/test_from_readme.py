@@ -165,6 +165,7 @@ def test_the_password_is_on_no_host(operator: Operator) -> None:
         places = "/etc /opt /srv /tmp /var /home /root /run"
         found = host.run("sh", "-c", f"grep -rl {password} {places} 2>/dev/null || true").stdout
         assert found == "", host.name
+        host.run("journalctl", "--sync")
         assert password not in host.run("journalctl", "--no-pager", "--output=cat").stdout
 
 

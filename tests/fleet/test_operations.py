@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +15,7 @@ from ppctl import wheelhouse as wheelhouses
 from tests import hosts
 from tests.e2e import packages
 from tests.fleet.support import SITE, Fleet, check_frozen_workers, env, inventory, play
-from tests.hosts import TestHost
+from tests.server.patience import within
 
 pytestmark = [pytest.mark.hosts, pytest.mark.xdist_group("fleet")]
 
@@ -161,7 +160,7 @@ def test_a_canary_that_fails_stops_the_rollout(fleet: Fleet) -> None:
     before = [host.read("/srv/pypi/ppctl.yml") for host in others]
     # Somebody has the port that the index is to move to.
     canary.run("systemd-run", "--unit=squatter", "python3", "-m", "http.server", "3999")
-    wait_for_port(canary, 3999)
+    canary.wait_for_port(3999)
     moved = json.loads(json.dumps(fleet.variables))
     moved["ppctl_indexes"][0]["settings"]["port"] = 3999
     path = inventory(fleet.folder / "moved.yml", fleet.machines, moved)
@@ -175,14 +174,6 @@ def test_a_canary_that_fails_stops_the_rollout(fleet: Fleet) -> None:
     assert others[1].read("/srv/pypi/ppctl.yml") == before[1]
     canary.run("systemctl", "stop", "squatter")
     assert fleet.site().changed() == {"op1": 0, "op2": 1, "op3": 0}
-
-
-def wait_for_port(host: TestHost, port: int) -> None:
-    for _ in range(100):
-        if f":{port}" in host.run("ss", "-ltn").stdout:
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"nobody listens on {port}")
 
 
 def test_a_full_disk_is_told_and_a_second_run_heals(fleet: Fleet) -> None:
@@ -238,7 +229,5 @@ def test_a_host_without_python_is_named(fleet: Fleet) -> None:
 
 def test_a_host_that_reboots_serves_again(fleet: Fleet) -> None:
     fleet.machines[0].reboot()
-    deadline = time.monotonic() + 60
-    while fleet.ppctl("status", "--on", "op1").returncode != 0 and time.monotonic() < deadline:
-        time.sleep(1)
+    assert within(12, lambda: fleet.ppctl("status", "--on", "op1").returncode == 0)
     assert fleet.site("--limit", "op1").changed() == {"op1": 0}

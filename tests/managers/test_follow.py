@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -14,8 +16,18 @@ from ppctl.managers.follow import follow_files
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follow, "POLL_SECONDS", 0.005)
+def later(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], object]]:
+    """What happens, one after the other, each time that all there was has been read."""
+    due: list[Callable[[], object]] = []
+
+    def sleep(_: float) -> None:
+        if due:
+            due.pop(0)()
+        else:
+            time.sleep(0.005)
+
+    monkeypatch.setattr(follow, "time", SimpleNamespace(sleep=sleep))
+    return due
 
 
 @pytest.fixture
@@ -30,7 +42,7 @@ def take(lines: Iterator[str], count: int) -> list[str]:
     found: list[str] = []
     thread = threading.Thread(target=lambda: found.extend(next(lines) for _ in range(count)), daemon=True)
     thread.start()
-    thread.join(5)
+    thread.join(60)
     assert not thread.is_alive(), f"only {found}"
     return found
 
@@ -47,30 +59,28 @@ def test_the_last_lines_first(log: Path) -> None:
     assert take(lines, 1) == ["w: four"]
 
 
-def test_no_old_lines(log: Path) -> None:
+def test_no_old_lines(log: Path, later: list[Callable[[], object]]) -> None:
     lines = follow_files({"w": log}, 0)
-    threading.Timer(0.03, append, (log, "four\n")).start()
+    later.append(partial(append, log, "four\n"))
     assert take(lines, 1) == ["w: four"]
 
 
-def test_a_line_is_shown_when_it_is_complete(log: Path) -> None:
+def test_a_line_is_shown_when_it_is_complete(log: Path, later: list[Callable[[], object]]) -> None:
     lines = follow_files({"w": log}, 1)
     assert take(lines, 1) == ["w: three"]
-    append(log, "half")
-    threading.Timer(0.03, append, (log, " and half\n")).start()
+    later += [partial(append, log, "half"), partial(append, log, " and half\n")]
     assert take(lines, 1) == ["w: half and half"]
 
 
-def test_rotation_loses_nothing(log: Path, tmp_path: Path) -> None:
+def test_rotation_loses_nothing(log: Path, tmp_path: Path, later: list[Callable[[], object]]) -> None:
     lines = follow_files({"w": log}, 1)
     take(lines, 1)
     append(log, "last of the old\n")
     log.rename(tmp_path / "log.1")
     log.write_text("first of the new\n")
     assert take(lines, 2) == ["w: last of the old", "w: first of the new"]
-    log.rename(tmp_path / "log.2")
-    time.sleep(0.05)  # for a moment there is none
-    log.write_text("again\n")
+    # For a moment there is none.
+    later += [partial(log.rename, tmp_path / "log.2"), partial(log.write_text, "again\n")]
     assert take(lines, 1) == ["w: again"]
 
 
@@ -81,10 +91,10 @@ def test_truncated_in_place(log: Path) -> None:
     assert take(lines, 1) == ["w: new"]
 
 
-def test_a_file_that_comes_later(tmp_path: Path) -> None:
+def test_a_file_that_comes_later(tmp_path: Path, later: list[Callable[[], object]]) -> None:
     path = tmp_path / "later"
     lines = follow_files({"w": path}, 5)
-    threading.Timer(0.03, path.write_text, ("here\n",)).start()
+    later.append(partial(path.write_text, "here\n"))
     assert take(lines, 1) == ["w: here"]
 
 

@@ -8,6 +8,7 @@ import threading
 import xmlrpc.client
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,35 @@ def test_a_worker_that_has_ended_already_is_no_refusal(
     monkeypatch.setattr(manager.supervisord, "rpc", Refusing)
     with contextlib.nullcontext() if passed_over else pytest.raises(PpctlError, match="refuses"):
         manager.start(1)
+
+
+def test_nothing_is_asked_that_supervisord_has_to_wait_for(
+    manager: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer is waited for some seconds only; who finishes transfers may take longer to stop."""
+    waits: list[bool] = []
+
+    class Asked:
+        def getState(self) -> dict[str, str]:
+            return {"statename": "RUNNING"}
+
+        def getAllProcessInfo(self) -> list[object]:
+            return []
+
+        def stopProcess(self, name: str, wait: bool) -> None:
+            waits.append(wait)
+
+        def removeProcessGroup(self, name: str) -> None:
+            pass
+
+        stopProcessGroup = startProcess = stopProcess
+
+    manager.deployment = replace(manager.deployment, cache=True)
+    monkeypatch.setattr(manager.supervisord, "rpc", Asked)
+    for ask in (partial(manager.stop, 1), partial(manager.start, 1), manager.stop_all, manager.start_all):
+        ask()
+    manager.unload_cache()
+    assert waits == [False] * 6
 
 
 def test_a_supervisord_that_stands_still_is_not_waited_for(
