@@ -187,18 +187,18 @@ class Catalogue:
         `as_found`: somebody has looked at the disk, and perhaps long ago. What is no longer so is left out:
         since then another has stored or removed the file, and enters that himself.
         """
-        parsed = (names.parse(entry.path) for entry in entries)
-        projects = {said.project for said in parsed if said and not said.sidecar}
-        # Also those that came in with a new catalogue: from now on nothing else tells that they were here.
-        projects |= {said.project for path in gone if (said := names.parse(path))}
-        self._remember(projects)
 
         def work(db: sqlite3.Connection) -> set[str]:
             # In the transaction: who changes the file after this look enters it after this entry.
             kept = [entry for entry in entries if not as_found or self._look(entry.path) == entry.stamp]
             left = [path for path in gone if not as_found or self._look(path) is None]
-            puts = (changes.put(db, entry) for entry in kept)
-            return set().union(*puts, *(changes.remove(db, path) for path in left))
+            come: set[str] = set().union(*(changes.put(db, entry) for entry in kept))
+            # Also those that came in with a new catalogue: from now on nothing else tells that they were
+            # here. Not those that were removed before: meanwhile an operator may have let the name go.
+            went: set[str] = set().union(*(changes.remove(db, path) for path in left))
+            said = (names.parse(entry.path) for entry in kept)
+            self._remember({each.project for each in said if each and not each.sidecar} | went)
+            return come | went
 
         self._writing(work)
 

@@ -44,7 +44,7 @@ class Cache:
                 env=environment,
                 cwd="/",
             )
-        until = time.monotonic() + 30
+        until = time.monotonic() + 120
         while True:
             with contextlib.suppress(OSError, ValueError):
                 if self.status()["pid"] == self.process.pid:

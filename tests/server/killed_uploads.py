@@ -86,7 +86,7 @@ def settle(index: Index) -> None:
     reconciler = Reconciler(Catalogue(index.run, index.packages))
     for _ in reconciler.check_all():
         pass
-    until = time.monotonic() + 10
+    until = time.monotonic() + 120
     while (reconciler.work(0.1) or reconciler.next_check() is not None) and time.monotonic() < until:
         time.sleep(0.01)
 

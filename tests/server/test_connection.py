@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -70,23 +72,26 @@ def test_a_client_that_trickles_is_given_up(pair: Pair, short: None) -> None:
         trickling.join()
 
 
-def test_a_client_that_moves_enough_is_not(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "WINDOW_SECONDS", 0.2)
-    monkeypatch.setattr(connection, "LEAST_BYTES", 1)
+@pytest.mark.parametrize(("least", "is_enough"), [(150, True), (250, False)])
+def test_a_client_that_moves_enough_is_not(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, least: int, is_enough: bool
+) -> None:
+    """Each time it is waited for, 100 bytes come after ten seconds: in a window of 20 these are 200."""
+    now = 0.0
     client, theirs, _ = pair
 
-    def move() -> None:
-        for _ in range(5):
-            threading.Event().wait(0.1)
-            theirs.sendall(b"x" * 100)
-        theirs.close()
+    def move(*_: object) -> bool:
+        nonlocal now
+        now += 10.0
+        theirs.sendall(b"x" * 100)
+        return True
 
-    moving = threading.Thread(target=move)
-    moving.start()
-    try:
-        assert sum(iter(lambda: len(client.recv(100)), 0)) == 500
-    finally:
-        moving.join()
+    monkeypatch.setattr(connection, "WINDOW_SECONDS", 20.0)
+    monkeypatch.setattr(connection, "LEAST_BYTES", least)
+    monkeypatch.setattr(connection, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(ClientSocket, "_poll", move)
+    with contextlib.nullcontext() if is_enough else pytest.raises(TimeoutError, match="too slow"):
+        assert [len(client.recv(100)) for _ in range(10)] == [100] * 10
 
 
 def test_while_a_client_is_waited_for_its_place_is_free(pair: Pair) -> None:
@@ -111,6 +116,7 @@ def test_without_waiting(pair: Pair) -> None:
     with pytest.raises(TimeoutError, match="timed out"):
         client.recv(1)
     theirs.close()
+    client.setblocking(True)
     assert client.recv(1) == b""
 
 

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from ppctl.server import known
 from ppctl.server.catalogue import Catalogue
+from ppctl.server.changes import Entry
 from ppctl.server.known import FILE_NAME, HEADER, Known
 from ppctl.server.owners import THROW_AWAY
 from ppctl.server.reconcile import Reconciler
+from ppctl.server.scan import Stamp
 from tests.server.archives import wheel
 
 NAME = st.from_regex(known.ORDINARY, fullmatch=True)
@@ -46,10 +48,15 @@ def test_anything_else_is_refused_or_names(content: bytes) -> None:
 
 def test_a_name_is_written_once(names: Known) -> None:
     names.remember(["foo", "bar"])
-    before = names.path.stat()
+
+    def written() -> tuple[int, int]:
+        found = names.path.stat()
+        return found.st_ino, found.st_mtime_ns
+
+    before = written()
     names.remember(["foo"])
     names.remember(["bar", "foo"])
-    assert names.path.stat() == before
+    assert written() == before
     assert (names.has("foo"), names.has("baz")) == (True, False)
     assert names.path.read_bytes() == HEADER + b"bar\nfoo\n"
 
@@ -233,3 +240,20 @@ def test_every_way_in_and_out_is_noted(names: Known, tmp_path: Path) -> None:
     reconciler.check([early])
     assert not catalogue.files("early") and names.has("early")
     assert FILE_NAME not in [file.name for file in catalogue.all_files()]
+
+
+@pytest.mark.parametrize("has_seen", ["the file has gone", "the file has come"])
+def test_a_watcher_that_is_late_does_not_bring_back_what_was_let_go(
+    names: Known, tmp_path: Path, has_seen: str
+) -> None:
+    """A project is removed and forgotten in one script; then the watcher gets to its files."""
+    catalogue = Catalogue(tmp_path, names.path.parent, names.remember)
+    entry = Entry("foo-1.0.zip", Stamp(1, 2, 3), "00" * 32)
+    catalogue.put([entry])
+    catalogue.remove([entry.path])
+    assert names.forget("foo")
+    if has_seen == "the file has gone":
+        Reconciler(catalogue).check([entry.path])
+    else:
+        catalogue.put([entry], as_found=True)
+    assert not names.has("foo") and not catalogue.files("foo")

@@ -18,7 +18,8 @@ from collections.abc import Callable
 import pytest
 
 from tests.server.archives import source
-from tests.server.worker_process import Home, new_home, upload_form
+from tests.server.patience import within
+from tests.server.worker_process import PATIENT, Home, Worker, new_home, upload_form
 
 pytestmark = pytest.mark.e2e
 
@@ -53,10 +54,10 @@ class Load:
     def finish(self) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(60)
+            thread.join(120)
 
     def connection(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.home.port, timeout=30)
+        return http.client.HTTPConnection("127.0.0.1", self.home.port, timeout=60)
 
 
 def check(response: http.client.HTTPResponse) -> bytes:
@@ -114,7 +115,7 @@ def upload_client(load: Load, content: bytes, uploaded: list[str]) -> Callable[[
             f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         )
-        with socket.create_connection(("127.0.0.1", load.home.port), timeout=30) as connection:
+        with socket.create_connection(("127.0.0.1", load.home.port), timeout=60) as connection:
             connection.sendall(head.encode())
             size = len(body) // CHUNKS + 1
             for start in range(0, len(body), size):
@@ -131,7 +132,8 @@ def upload_client(load: Load, content: bytes, uploaded: list[str]) -> Callable[[
 def test_six_restarts_lose_nothing() -> None:
     content = source(os.urandom(BIG))
     uploaded: list[str] = []
-    with new_home() as home:
+    # A client that comes back late because the machine is busy must not find an idle connection closed.
+    with new_home(changes=PATIENT) as home:
         (home.packages / "foo-1.0.tar.gz").write_bytes(b"foo")
         (home.packages / "big-1.0.tar.gz").write_bytes(content)
         workers = [home.start(1), home.start(2)]
@@ -152,36 +154,50 @@ def test_six_restarts_lose_nothing() -> None:
                 assert workers[which].wait() == 0
                 workers[which] = home.start(which + 1, generation=f"g{number}")
                 time.sleep(0.5)
+            assert within(5, lambda: bool(load.failures) or is_enough(load, uploaded))
         finally:
             load.finish()
         print(dict(load.done))
         assert load.failures == []
-        assert load.done["new 0"] > 100
-        assert load.done["download"] > 2
-        assert len(uploaded) > 2
         for name in uploaded:
             assert (home.packages / name).read_bytes() == content
         stored = [path for path in home.packages.iterdir() if not path.name.startswith(".")]
         assert len(stored) == len(uploaded) + 2
 
 
-def test_a_stopped_worker_is_refused_at_once_on_its_own_socket() -> None:
+def is_enough(load: Load, uploaded: list[str]) -> bool:
+    """Return whether the load was one."""
+    return load.done["new 0"] > 100 and load.done["download"] > 2 and len(uploaded) > 2
+
+
+def test_a_stopped_worker_is_refused_on_its_own_socket_while_it_serves() -> None:
     """A manager that asks a stopping worker must not wait for its transfers to finish."""
-    with new_home() as home:
+    content_type, body = upload_form("foo-1.0.tar.gz", source(os.urandom(500_000)))
+    head = (
+        f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with new_home(changes=PATIENT) as home:
         worker = home.start(1)
-        with socket.create_connection(("127.0.0.1", home.port)) as busy:
-            busy.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n12345")
-            time.sleep(0.2)
+        with socket.create_connection(("127.0.0.1", home.port), timeout=60) as busy:
+            busy.sendall(head.encode() + body[:300_000])
+            assert within(1, lambda: home.stored() != [])
             worker.stop()
-            until = time.monotonic() + 2
-            with pytest.raises(ConnectionRefusedError):
-                while time.monotonic() < until:
-                    with contextlib.suppress(ConnectionResetError):  # it was just going
-                        worker.get("/health", timeout=1)
+            assert within(1, lambda: refuses(worker))
             assert worker.process.poll() is None
-            busy.sendall(b"67890")
-            assert busy.recv(100).startswith(b"HTTP/1.1 400 ")
-        assert worker.wait(10) == 0
+            busy.sendall(body[300_000:])
+            assert busy.recv(100).startswith(b"HTTP/1.1 200 ")
+        assert worker.wait() == 0
+
+
+def refuses(worker: Worker) -> bool:
+    """Return whether nobody listens on the worker's own socket."""
+    try:
+        worker.get("/health")
+    except ConnectionRefusedError:
+        return True
+    except (OSError, http.client.HTTPException):  # it was just going
+        return False
+    return False
 
 
 def test_a_late_stop_leaves_the_successor_its_socket() -> None:

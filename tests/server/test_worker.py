@@ -12,21 +12,21 @@ import stat
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ppctl import __version__
+from tests.conftest import is_alive
 from tests.server.archives import source
-from tests.server.worker_process import COMMAND, Home, basic_auth, new_home, upload_form
+from tests.server.patience import within
+from tests.server.worker_process import COMMAND, PATIENT, Home, basic_auth, new_home, upload_form
 
 pytestmark = pytest.mark.e2e
 
 NAME = "foo-1.0.tar.gz"
 SECRET = "very-secret-word"
-AT_ONCE = 5.0
-"""Less than what any slow client is allowed, and far more than an answer takes on a busy machine."""
 
 
 @pytest.fixture
@@ -51,13 +51,9 @@ def names(home: Home) -> list[str]:
     return home.stored()
 
 
-def log(home: Home) -> str:
-    return "".join(worker.log.read_text() for worker in home.workers)
-
-
 def send_raw(home: Home, data: bytes, *, close: bool = False) -> bytes:
     """Send `data` and return all that comes back; `close`: hang up at once instead."""
-    with socket.create_connection(("127.0.0.1", home.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", home.port), timeout=60) as connection:
         connection.sendall(data)
         if close:
             return b""
@@ -69,15 +65,6 @@ def post_head(content_type: str, length: int) -> bytes:
     return (
         f"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
     ).encode()
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
-    until = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 # --- uploads and downloads
@@ -152,9 +139,9 @@ def test_an_upload_in_chunks(home: Home) -> None:
 def test_a_client_that_hangs_up_leaves_nothing(home: Home) -> None:
     content_type, body = upload_form(NAME, source(os.urandom(500_000)))
     send_raw(home, post_head(content_type, len(body)) + body[:300_000], close=True)
-    assert eventually(lambda: " 400 " in log(home))
+    said = home.log(" 400 ")
     assert names(home) == []
-    assert "Traceback" not in log(home)
+    assert "Traceback" not in said
     assert home.upload(NAME, source(b"whole")).status == 200
 
 
@@ -193,13 +180,14 @@ def test_what_killed_workers_have_left_goes_at_the_next_start(home: Home) -> Non
     content_type, body = upload_form(NAME, source(os.urandom(500_000)))
     with socket.create_connection(("127.0.0.1", home.port)) as connection:
         connection.sendall(post_head(content_type, len(body)) + body[:300_000])
-        assert eventually(lambda: names(home) != [])
+        assert within(1, lambda: names(home) != [])
         assert NAME not in home.get("/packages/").text
         (leftover,) = home.packages.glob(".ppctl-upload-*")
         home.start(2)
         assert names(home) == [leftover.name]  # its maker lives
         os.kill(home.workers[0].describe()["process"], signal.SIGKILL)
-    assert eventually(lambda: names(home) == [] and str(leftover) in log(home))
+    home.log(str(leftover))
+    assert within(1, lambda: names(home) == [])
 
 
 # --- logins
@@ -251,7 +239,7 @@ def test_only_what_is_listed_needs_a_login() -> None:
 def test_a_refused_upload_is_told_so_while_it_is_still_coming(guarded: Home) -> None:
     """A client that is cut off in the midst reports a broken connection, not a wrong password."""
     content_type, body = upload_form(NAME, source(os.urandom(3_000_000)))
-    with socket.create_connection(("127.0.0.1", guarded.port), timeout=20) as connection:
+    with socket.create_connection(("127.0.0.1", guarded.port), timeout=60) as connection:
         connection.sendall(post_head(content_type, len(body)))
         for start in range(0, len(body), 100_000):
             connection.sendall(body[start : start + 100_000])
@@ -274,7 +262,7 @@ def test_without_a_file_nobody_gets_in(guarded: Home) -> None:
     guarded.htpasswd.unlink()
     assert guarded.get("/simple/", login=("a", SECRET)).status == 401
     assert guarded.get("/simple/", login=("a", SECRET)).status == 401
-    assert log(guarded).count("nobody can log in") == 1
+    assert guarded.log().count("nobody can log in") == 1
 
 
 def test_no_secret_is_logged(guarded: Home) -> None:
@@ -284,9 +272,10 @@ def test_no_secret_is_logged(guarded: Home) -> None:
     )
     guarded.upload("bar-1.tar.gz", source(SECRET.encode()), login=("a", SECRET))
     guarded.get("/simple/", login=("a", SECRET + "x"))
-    assert "/simple/" in log(guarded)
-    assert SECRET not in log(guarded)
-    assert header.split()[1] not in log(guarded)
+    lines = [("GET", "/simple/", 200), ("POST", "/", 200), ("GET", "/simple/", 401)]
+    said = guarded.log(*(f'"{method} {path} HTTP/1.1" {status} ' for method, path, status in lines))
+    assert SECRET not in said
+    assert header.split()[1] not in said
 
 
 def test_errors_are_plain_text(guarded: Home) -> None:
@@ -304,7 +293,7 @@ def test_errors_are_plain_text(guarded: Home) -> None:
 
 def test_the_log_names_the_client_in_short(home: Home) -> None:
     home.get("/simple/", headers={"User-Agent": 'pip/26.3 {"ci":null}'})
-    assert eventually(lambda: '"pip/26.3"' in log(home))
+    home.log('"pip/26.3"')
 
 
 # --- prefix and proxies
@@ -346,12 +335,12 @@ def test_a_stranger_cannot_choose_where_redirects_go() -> None:
             answer = home.get("/simple", headers={name: "evil.example.com"})
             assert answer.headers["Location"] == f"http://127.0.0.1:{home.port}/simple/"
         home.get("/simple/", headers={"X-Forwarded-For": "203.0.113.9"})
-        assert "203.0.113.9" not in log(home)
+        assert "203.0.113.9" not in home.log('"GET /simple/ ')
 
 
 def test_behind_a_proxy_the_real_client_is_logged(home: Home) -> None:
     home.get("/simple/", headers={"X-Forwarded-For": "198.51.100.7, 203.0.113.9"})
-    assert eventually(lambda: "203.0.113.9 - " in log(home))
+    home.log("203.0.113.9 - ")
 
 
 @pytest.mark.parametrize("url", [None, "https://pypi.org/simple/"])
@@ -370,7 +359,7 @@ def test_a_worker_says_who_it_is_on_its_own_socket_only(home: Home) -> None:
     found = home.workers[0].describe()
     assert found["pid"] == home.workers[0].process.pid
     assert os.getsid(found["process"]) == found["pid"]
-    assert abs(time.time() - found["started"]) < 20
+    assert 0 <= time.time() - found["started"] < 600
     assert {key: found[key] for key in ("worker", "generation", "unit", "release", "ppctl")} == {
         "worker": 1,
         "generation": "g1",
@@ -399,40 +388,43 @@ def test_the_socket_is_for_the_owner_and_the_group_and_replaces_a_stale_one() ->
 
 def test_a_busy_worker_still_answers_its_manager() -> None:
     """Slow uploads in every thread, and silent connections besides (pypiserver#286, #554)."""
-    with new_home(threads=2) as home, contextlib.ExitStack() as stack:
+    with new_home(threads=2, changes=PATIENT) as home, contextlib.ExitStack() as stack:
         worker = home.start(1)
+        content_type, body = upload_form(NAME, source(os.urandom(500_000)))
         for _ in range(2):
             slow = stack.enter_context(socket.create_connection(("127.0.0.1", home.port)))
-            slow.sendall(post_head("text/plain", 100_000) + b"x")
-        time.sleep(0.2)
-        assert worker.get("/health", timeout=2).status == 200
+            slow.sendall(post_head(content_type, len(body)) + body[:300_000])
+        assert within(1, lambda: len(names(home)) == 2)  # both are being received
+        assert worker.get("/health").status == 200
         # The full worker leaves new connections to the other one.
         home.start(2)
         for _ in range(5):
-            started = time.monotonic()
             assert home.get("/health").status == 200
-            assert time.monotonic() - started < AT_ONCE
+        assert len(names(home)) == 2
 
 
 def test_silent_connections_occupy_nobody() -> None:
-    with new_home(threads=2) as home, contextlib.ExitStack() as stack:
+    with new_home(threads=2, changes=PATIENT) as home, contextlib.ExitStack() as stack:
         home.start()
         for _ in range(50):
             stack.enter_context(socket.create_connection(("127.0.0.1", home.port)))
-        started = time.monotonic()
         assert home.get("/health").status == 200
-        assert time.monotonic() - started < AT_ONCE
 
 
-def test_a_client_that_does_not_close_holds_up_nobody(home: Home) -> None:
-    with contextlib.ExitStack() as stack:
+def test_a_client_that_does_not_close_holds_up_nobody() -> None:
+    """It is answered while they are waited for."""
+    with (
+        new_home(changes="from ppctl.server import partings; partings.SECONDS = 600.0") as home,
+        contextlib.ExitStack() as stack,
+    ):
+        process = home.start().describe()["process"]
+        before = len(os.listdir(f"/proc/{process}/fd"))
         for _ in range(10):
             rude = stack.enter_context(socket.create_connection(("127.0.0.1", home.port)))
             rude.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert rude.recv(100).startswith(b"HTTP/1.1 200")
-        started = time.monotonic()
         assert home.get("/health").status == 200
-        assert time.monotonic() - started < AT_ONCE
+        assert len(os.listdir(f"/proc/{process}/fd")) >= before + 10
 
 
 # --- starting and stopping
@@ -447,14 +439,14 @@ def test_the_process_that_serves_is_replaced_at_once_when_it_is_killed(home: Hom
             return bool(home.workers[0].describe()["process"] != before["process"])
         return False
 
-    assert eventually(is_back, 2)
+    assert within(1, is_back)
 
 
 def test_without_its_arbiter_a_process_ends(home: Home) -> None:
     found = home.workers[0].describe()
     os.kill(found["pid"], signal.SIGKILL)
-    home.workers[0].wait(5)
-    assert eventually(lambda: not Path(f"/proc/{found['process']}").exists(), 5)
+    home.workers[0].wait()
+    assert within(1, lambda: not is_alive(found["process"]))
 
 
 def test_without_its_arbiter_a_process_lets_go_of_the_port_and_ends_its_transfers(home: Home) -> None:
@@ -467,7 +459,7 @@ def test_without_its_arbiter_a_process_lets_go_of_the_port_and_ends_its_transfer
         received = slow.recv(1000)
         assert listens(found["process"], home.port)
         os.kill(found["pid"], signal.SIGKILL)
-        assert eventually(lambda: not listens(found["process"], home.port), 5)
+        assert within(1, lambda: not listens(found["process"], home.port))
         while more := slow.recv(1 << 20):
             received += more
     assert received.endswith(content)
@@ -479,7 +471,11 @@ def listens(pid: int, port: int) -> bool:
     listening = {
         f"socket:[{line[9]}]" for line in lines if line[3] == "0A" and line[1].endswith(f":{port:04X}")
     }
-    return bool(listening & {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()})
+    found = set()
+    for path in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # it has just been closed
+            found.add(os.readlink(path))
+    return bool(listening & found)
 
 
 def test_the_environment_changes_no_setting() -> None:
@@ -523,7 +519,7 @@ def test_a_start_without_a_place_for_the_own_socket_says_why() -> None:
 def failed_start(environment: dict[str, str], stdin: socket.socket | int = subprocess.DEVNULL) -> str:
     """Start a worker that ends at once; return what it says."""
     done = subprocess.run(
-        COMMAND, env=environment, stdin=stdin, capture_output=True, text=True, check=False, timeout=30
+        COMMAND, env=environment, stdin=stdin, capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode != 0
     assert "Traceback" not in done.stderr

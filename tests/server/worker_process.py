@@ -19,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.server.patience import within
+
 COMMAND = [
     sys.executable,
     "-I",
@@ -29,11 +31,19 @@ COMMAND = [
     "ppctl.server.app:application",
 ]
 
+PATIENT = """
+import ppctl.server.gunicorn_conf as c
+from ppctl.server import connection, heads, store
+c.keepalive = 600
+heads.HEAD_SECONDS = connection.WINDOW_SECONDS = store.BUSY_SECONDS = 600.0
+"""
+"""The `changes` for workers that wait for clients and locks longer than any test takes, on any machine."""
+
 
 class UnixConnection(http.client.HTTPConnection):
     """HTTP over a UNIX socket."""
 
-    def __init__(self, path: Path, timeout: float = 10) -> None:
+    def __init__(self, path: Path, timeout: float = 60) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
 
@@ -102,6 +112,15 @@ class Home:
         names = os.listdir(self.packages)
         return sorted(name for name in names if not name.startswith(".ppctl-") or "upload" in name)
 
+    def log(self, *lines: str) -> str:
+        """Return what the workers have said, when each of `lines` is there: they come after the answers."""
+
+        def said() -> str:
+            return "".join(worker.log.read_text() for worker in self.workers)
+
+        assert within(5, lambda: all(line in said() for line in lines)), (lines, said())
+        return said()
+
     def start(self, number: int = 1, *, generation: str = "g1", ready: bool = True) -> Worker:
         worker = Worker(self, number, generation)
         self.workers.append(worker)
@@ -121,7 +140,7 @@ class Home:
         sent = dict(headers or {})
         if login:
             sent["Authorization"] = basic_auth(*login)
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             connection.request(method, path, body, sent)
             return _answer(connection.getresponse())
@@ -170,7 +189,7 @@ class Worker:
         """Ask the worker who it is, on its own socket."""
         return dict(json.loads(self.get("/_ppctl/worker").body))
 
-    def get(self, path: str, timeout: float = 10) -> Answer:
+    def get(self, path: str, timeout: float = 60) -> Answer:
         return self.request("GET", path, timeout=timeout)
 
     def request(
@@ -179,14 +198,14 @@ class Worker:
         path: str,
         body: bytes | None = None,
         headers: dict[str, str] | None = None,
-        timeout: float = 10,
+        timeout: float = 60,
     ) -> Answer:
         """Send one request to this very worker, on its own socket."""
         with contextlib.closing(UnixConnection(self.socket, timeout)) as connection:
             connection.request(method, path, body, {"Connection": "close", **(headers or {})})
             return _answer(connection.getresponse())
 
-    def wait_until_ready(self, seconds: float = 20) -> None:
+    def wait_until_ready(self, seconds: float = 120) -> None:
         until = time.monotonic() + seconds
         while True:
             with contextlib.suppress(OSError, http.client.HTTPException):
