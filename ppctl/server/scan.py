@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -62,6 +63,28 @@ def files(root: Path, directory: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
         for entry in entries:
             if not entry.name.startswith(".") and not is_directory(entry):
                 yield entry.name, entry
+
+
+def settled_time(directory: Path) -> int | None:
+    """Return a directory's time; None when it may change once more without looking any different."""
+    try:
+        found = os.stat(directory).st_mtime_ns
+    except OSError:
+        return None
+    return found if abs(time.time() - found / 1e9) > 1 else None
+
+
+def file_system(path: Path) -> str:
+    """Return the kind of file system that a path is on, as proc(5) names it; "" when that is not known."""
+    best, kind = "", ""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/self/mountinfo").read_text().splitlines():
+            fields = line.split(" ")
+            mounted = fields[4].encode().decode("unicode_escape")
+            inside = mounted == "/" or f"{path}/".startswith(f"{mounted}/")
+            if inside and len(mounted) >= len(best):
+                best, kind = mounted, fields[fields.index("-") + 1]
+    return kind
 
 
 def join(directory: str, name: str) -> str:

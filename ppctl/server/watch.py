@@ -138,7 +138,7 @@ class Session:
             self._stopping.wait(GATHER_SECONDS)
 
     def _open_notes(self) -> Inotify | None:
-        kind = file_system(self._root)
+        kind = scan.file_system(self._root)
         if kind.startswith(_NETWORK):
             log.info("%s is on %s: looking at it every %s s", self._root, kind, POLL_SECONDS)
             return None
@@ -225,7 +225,7 @@ class Session:
             self._is_over = True
         if now >= self._next_full:
             self._directories = {
-                found: _settled_time(self._root / found) for found in scan.directories(self._root)
+                found: scan.settled_time(self._root / found) for found in scan.directories(self._root)
             }
             self._at_leisure(self._reconciler.check_all())
             _give_memory_back()
@@ -245,7 +245,7 @@ class Session:
         found = []
         for directory in list(self._directories):
             before = self._directories[directory]
-            modified = _settled_time(self._root / directory)
+            modified = scan.settled_time(self._root / directory)
             if before is not None and before == modified:
                 continue
             found.append(directory)
@@ -282,25 +282,3 @@ def _give_memory_back() -> None:
     """Let the kernel have what a look at many files took, where the C library can (malloc_trim(3))."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
-
-
-def _settled_time(directory: Path) -> int | None:
-    """Return a directory's time; None when it may change once more without looking any different."""
-    try:
-        found = os.stat(directory).st_mtime_ns
-    except OSError:
-        return None
-    return found if abs(time.time() - found / 1e9) > 1 else None
-
-
-def file_system(path: Path) -> str:
-    """Return the kind of file system that a path is on, as proc(5) names it; "" when that is not known."""
-    best, kind = "", ""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        for line in Path("/proc/self/mountinfo").read_text().splitlines():
-            fields = line.split(" ")
-            mounted = fields[4].encode().decode("unicode_escape")
-            inside = mounted == "/" or f"{path}/".startswith(f"{mounted}/")
-            if inside and len(mounted) >= len(best):
-                best, kind = mounted, fields[fields.index("-") + 1]
-    return kind

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from ppctl.server import inotify, reconcile, store, watch
+from ppctl.server import inotify, reconcile, scan, store, watch
 from ppctl.server.catalogue import Catalogue
 from ppctl.server.inotify import Inotify
-from ppctl.server.watch import Watcher, file_system
+from ppctl.server.watch import Watcher
 from tests.server.patience import within
 
 pytestmark = pytest.mark.e2e
@@ -79,7 +79,7 @@ def test_when_the_limit_is_reached_later_nothing_is_missed(
 def test_a_network_file_system_is_looked_at(
     catalogue: Catalogue, watching: Watcher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "file_system", lambda path: "nfs4")
+    monkeypatch.setattr(scan, "file_system", lambda path: "nfs4")
     monkeypatch.setattr(inotify, "_libc", lambda: pytest.fail("not to be used"))
     watching.start()
     assert within(2, lambda: watching.is_watching)
@@ -122,8 +122,8 @@ def test_who_is_told_to_stop_waits_for_no_more_notes(
 
 
 def test_the_kind_of_file_system() -> None:
-    assert file_system(Path("/proc/self")) == "proc"
-    assert file_system(Path("/")) != ""
+    assert scan.file_system(Path("/proc/self")) == "proc"
+    assert scan.file_system(Path("/")) != ""
 
 
 def test_a_file_is_read_once_in_its_life_and_the_rest_is_not_looked_at(
