@@ -244,10 +244,12 @@ def test_ctrl_c_leaves_no_worker_stopped(new_home: NewHome, home: Path, run_ppct
         time.sleep(number * 0.02)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
         _, err = process.communicate(timeout=60)
-        assert process.returncode == 130
-        assert "run the command again to finish" in err
+        # Where it was too late for that, all is done.
+        assert process.returncode == 130 or (number and process.returncode == 0)
+        assert process.returncode == 0 or "run the command again to finish" in err
         workers = status(run_ppctl, home)["result"]["workers"]
         assert [worker["state"] in ("starting", "running") for worker in workers] == [True, True], workers
+        assert run_ppctl("start", "-C", home).returncode == 0  # which waits until they answer
 
 
 def test_broken_settings_leave_the_running_index_alone(

@@ -89,7 +89,8 @@ def main():
         version = module.run_command([wanted["python"], "-I", "-c", code])[1].strip()
     outdated = not is_installed(wanted)
     drop_ins = outdated_drop_ins(wanted["drop_ins"])
-    pending = [f"package {name}" for name in missing] + (["ppctl"] if outdated else []) + drop_ins
+    pending = [f"package {name}" for name in missing] + (["ppctl"] if outdated else [])
+    pending += [f"drop-in {path}" for path in drop_ins]
     module.exit_json(
         changed=False,
         missing_packages=missing,

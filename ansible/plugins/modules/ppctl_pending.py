@@ -215,7 +215,7 @@ def main():
     wanted = module.params
     pending = [f"package {name}" for name in missing_packages(module, wanted["packages"])]
     pending += [] if is_installed(wanted) else ["ppctl"]
-    drop_ins = outdated_drop_ins(wanted["drop_ins"])
+    drop_ins = [f"drop-in {path}" for path in outdated_drop_ins(wanted["drop_ins"])]
     ppctl = Ppctl(module, wanted["link"])
     for index in wanted["indexes"]:
         # Once something is to be done it is for the other modules to tell what.
