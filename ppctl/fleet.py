@@ -62,14 +62,14 @@ class Target:
         options += ["--ask-become-pass"] if self.ask_become_password else []
         return options + (["--ask-vault-pass"] if self.ask_vault_password else [])
 
-    def command(self, name: str, hosts: Sequence[str]) -> str:
-        """Return what to type for `ppctl NAME` on some of these hosts."""
+    def command(self, words: Sequence[str], hosts: Sequence[str]) -> str:
+        """Return what to type for `ppctl WORDS` on some of these hosts."""
         options = [option for path in self.inventory for option in ("-i", path)]
         options += ["--index", self.index] if self.index else []
         options += ["-C", self.home] if self.home else []
         options += ["-K"] if self.ask_become_password else []
         options += ["--ask-vault-pass"] if self.ask_vault_password else []
-        return shlex.join(["ppctl", name, "--on", ",".join(hosts), *options])
+        return shlex.join(["ppctl", *words, "--on", ",".join(hosts), *options])
 
 
 @dataclass

@@ -97,12 +97,14 @@ def _with_password(call: Call, target: Target, argv: list[str], values: Mapping[
     from ppctl.commands.users import warn_of_short
 
     source, allow_weak = _source(dict(values))
-    users.check_name(_one_name(values["names"]))
+    name = _one_name(values["names"])
+    users.check_name(name)
     credentials = passwords.obtain(source, cost=_BCRYPT_COST, allow_weak=allow_weak)
     argv += ["--hash-stdin"]
     if argv[0] == "adduser" and "--keep" not in argv:
         argv.append("--keep")  # so that the same command again finishes the rest
-    warn_of_short(call.out, credentials)
+    better = target.command(["passwd", name, "--generate"], [target.pattern])
+    warn_of_short(call.out, credentials, better)
     if credentials.generated is not None:
         call.out.text(credentials.generated)
     made = {} if credentials.generated is None else {"password": credentials.generated}

@@ -49,7 +49,7 @@ def command(
     code = report(name, results, out, made=made, again=" ".join(argv[:2]))
     ill = [result.host for result in results if result.state == fleet.OK and not _is_well(name, result)]
     if name == "status" and ill:
-        out.hint(f"{target.command('doctor', ill)} says what is wrong")
+        out.hint(f"{target.command(['doctor'], ill)} says what is wrong")
     return code
 
 

@@ -41,7 +41,7 @@ def adduser(
     credentials = passwords.obtain(source, cost=index.settings.password.bcrypt_cost, allow_weak=allow_weak)
     made = users.add(index, host, name, credentials.hash, detail=_how(source), wait=wait)
     _say(out, credentials, f"added {name}: {_AT_ONCE}")
-    warn_of_short(out, credentials)
+    warn_of_short(out, credentials, homes.command(index.home, "passwd", name, "--generate"))
     return _result(out, made, credentials, changed=True)
 
 
@@ -57,7 +57,7 @@ def passwd(
         _say(out, credentials, f"changed the password of {shown}: {_AT_ONCE}")
     else:
         _say(out, credentials, f"{shown} has this hash already: nothing was changed")
-    warn_of_short(out, credentials)
+    warn_of_short(out, credentials, homes.command(index.home, "passwd", shown, "--generate"))
     if before.weak and not after.weak:
         _say(out, credentials, f"the password was stored as {before.scheme}, now as {after.scheme}")
     if after.disabled:
@@ -170,11 +170,11 @@ def _say(out: Output, credentials: passwords.Credentials, text: str) -> None:
         out.progress(text)
 
 
-def warn_of_short(out: Output, credentials: passwords.Credentials) -> None:
-    """Warn of a short password, without saying how short."""
+def warn_of_short(out: Output, credentials: passwords.Credentials, better: str) -> None:
+    """Warn of a short password, without saying how short; `better` is what to type for a long one."""
     if credentials.short:
         out.warn(f"the password has {passwords.SOON_GUESSED}")
-        out.hint("ppctl passwd NAME --generate makes one up")
+        out.hint(f"{better} makes one up")
 
 
 def _result(out: Output, user: users.User, credentials: passwords.Credentials, *, changed: bool) -> int:

@@ -61,7 +61,7 @@ def test_a_short_password_is_taken_with_a_warning(home: Path) -> None:
     ):
         ran = ppctl(command, "bob", "--password-stdin", stdin=password)
         assert (ran.code, ran.err.count("the password has fewer than 15 characters")) == (0, warns)
-        assert ("hint: ppctl passwd NAME --generate" in ran.err) is warns
+        assert (f"hint: ppctl passwd -C {home} bob --generate makes one up" in ran.err) is warns
         assert "14" not in ran.out + ran.err
 
 

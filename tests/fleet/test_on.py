@@ -138,6 +138,7 @@ def test_a_password_is_hashed_once_and_only_the_hash_travels(ansible: Ansible) -
     assert "hunter2" not in json.dumps(call) + ran.out + ran.err
     ran = ppctl("adduser", "bob", "--password-stdin", "--on", "all", stdin=b"hunter2\n")
     assert "the password has fewer than 15 characters" in ran.err and "hunter2" not in ran.err
+    assert "hint: ppctl passwd bob --generate --on all makes one up" in ran.err
     assert call["variables"]["ppctl_stdin"] not in json.dumps(call["argv"]) + ran.out
 
 
