@@ -11,7 +11,11 @@ import pytest
 
 from ppctl import index
 from ppctl.commands import operate
+from ppctl.deployment import deployed
 from ppctl.errors import CommandFailed
+from ppctl.layout import Layout
+from ppctl.machine import WorkerFailed
+from ppctl.managers import Process
 from tests.engine import HOME, impatient, started
 from tests.fakes import FakeManager
 
@@ -71,6 +75,23 @@ def test_ctrl_c_leaves_no_worker_stopped(
     assert "interrupted: worker 1 is started again first" in world.stderr.getvalue()
     (group,) = world.groups.values()
     assert sorted(group.running) == running
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_worker_that_is_started_over_and_over_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ends after a second has not failed for supervisord, which starts it again and again."""
+    world = started()
+    world.kill_worker(1, silent=True)
+    machine, shown = world.machine(), []
+
+    def processes(_: FakeManager) -> list[Process]:
+        shown.append(Process(1, "running", 100 + len(shown) // 4))
+        return shown[-1:]
+
+    monkeypatch.setattr(FakeManager, "processes", processes)
+    with pytest.raises(WorkerFailed, match="it ends as soon as it starts"):
+        machine.wait_ready(deployed(world.host, Layout(HOME)), 1)
+    assert len(shown) == 9
 
 
 @pytest.mark.usefixtures("impatient")
