@@ -25,7 +25,7 @@ from gunicorn.http.parser import RequestParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ppctl.server import moment, permissions, quick, store
+from ppctl.server import heads, moment, permissions, quick, store
 from ppctl.server.access_log import AccessLog
 from ppctl.server.answers import Answer
 from ppctl.server.catalogue import Catalogue
@@ -34,7 +34,7 @@ from ppctl.server.remembered import Allowed
 from ppctl.server.scan import Stamp
 from tests.server.archives import wheel
 from tests.server.patience import within
-from tests.server.worker_process import Home, basic_auth, new_home
+from tests.server.worker_process import PATIENT, Home, basic_auth, new_home
 
 SECRET = "very-secret-word"
 NAME, WHEEL = wheel("foo", "1.0", "Requires-Python: >=3.8")
@@ -47,7 +47,7 @@ DATE = re.compile(rb"\r\nDate: [^\r]+")
 @pytest.fixture
 def home() -> Iterator[Home]:
     """An index with one worker of one thread, where nothing needs a login."""
-    with new_home(threads=1) as home:
+    with new_home(threads=1, changes=PATIENT) as home:
         (home.packages / NAME).write_bytes(WHEEL)
         home.start()
         assert within(10, lambda: b"#sha256=" in home.get(PAGE).body)
@@ -57,7 +57,7 @@ def home() -> Iterator[Home]:
 @pytest.fixture
 def guarded() -> Iterator[Home]:
     """The same, where everything needs a login."""
-    with new_home(threads=1, login=["list", "download", "upload"]) as home:
+    with new_home(threads=1, login=["list", "download", "upload"], changes=PATIENT) as home:
         home.htpasswd.write_text(f"a:{SECRET}\n")
         time.sleep(1.1)  # until the file has settled, it is read for each request
         (home.packages / NAME).write_bytes(WHEEL)
@@ -70,7 +70,7 @@ class Client:
     """A connection that stays open, and is read as bytes."""
 
     def __init__(self, home: Home) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", home.port), timeout=20)
+        self.socket = socket.create_connection(("127.0.0.1", home.port), timeout=60)
 
     def send(self, path: str, *fields: str, method: str = "GET") -> None:
         lines = [f"{method} {path} HTTP/1.1", "Host: x", *fields, "", ""]
@@ -116,8 +116,16 @@ def busy(home: Home, **more: Any) -> Iterator[None]:
         assert upload.result() == 200
 
 
-def is_answered(client: Client, seconds: float = 10) -> bool:
+def is_answered(client: Client, seconds: float = 60) -> bool:
     return bool(select.select([client.socket], [], [], seconds)[0])
+
+
+def wait_for_the_loop(idle: list[Client]) -> None:
+    """Return when the event loop has looked at what came before: what it refuses itself comes after that."""
+    for _ in range(2):
+        client = idle.pop()
+        client.socket.sendall(b"GET / HTTP/1.1\r\nX: " + b"x" * heads.MOST_HEAD_BYTES)
+        assert client.answer().startswith(b"HTTP/1.1 431 ")
 
 
 # --- the same as from a thread
@@ -175,13 +183,14 @@ def test_what_is_not_at_hand_waits_for_a_thread(home: Home) -> None:
         "/health",
         "/",
     )
-    clients = [Client(home) for _ in paths]
-    for client in clients:
+    # All of them before, for none is accepted while the thread is busy.
+    clients, idle = [Client(home) for _ in paths], [Client(home) for _ in range(2)]
+    for client in (*clients, *idle):
         client.ask(PAGE)
     with busy(home):
         for client, path in zip(clients, paths, strict=True):
             client.send(path)
-        time.sleep(0.3)
+        wait_for_the_loop(idle)
         assert not [path for client, path in zip(clients, paths, strict=True) if is_answered(client, 0)]
     for client, path in zip(clients, paths, strict=True):
         assert client.answer().startswith(b"HTTP/1.1 "), path
@@ -238,8 +247,8 @@ def test_a_connection_that_is_accepted_late_in_a_round_gets_what_was_stored_mean
 @pytest.mark.e2e
 def test_only_a_known_login_is_answered_at_once(guarded: Home) -> None:
     right, wrong = (f"Authorization: {basic_auth('a', word)}" for word in (SECRET, "wrong"))
-    clients = [Client(guarded) for _ in range(5)]
-    for client in clients:
+    clients, idle = [Client(guarded) for _ in range(5)], [Client(guarded) for _ in range(4)]
+    for client in (*clients, *idle):
         for path in (PAGE, PAGE, FILE, FILE):
             assert client.ask(path, right).startswith(b"HTTP/1.1 200 ")
     with busy(guarded, login=("a", SECRET)):
@@ -249,11 +258,13 @@ def test_only_a_known_login_is_answered_at_once(guarded: Home) -> None:
                 assert is_answered(client), (path, fields)
                 assert client.answer().startswith(b"HTTP/1.1 %d " % status)
         clients[3].send(PAGE, wrong)
-        assert not is_answered(clients[3], 0.3)
+        wait_for_the_loop(idle)
+        assert not is_answered(clients[3], 0)
         # Whoever has a login loses it at once with the file's next change.
         guarded.htpasswd.write_text("a:another\n")
         clients[4].send(PAGE, right)
-        assert not is_answered(clients[4], 0.3)
+        wait_for_the_loop(idle)
+        assert not is_answered(clients[4], 0)
     for client in clients[3:]:
         assert client.answer().startswith(b"HTTP/1.1 401 ")
 
@@ -520,7 +531,7 @@ def test_a_log_that_nobody_reads_blocks_nobody() -> None:
         found = threading.Thread(target=lambda: log.write(wait=True))
         found.start()
         lines = [read.readline() for _ in range(added)]
-        found.join(10)
+        found.join(60)
         assert lines == [b"GET / 200 -" + b"x" * 500 + b"\n"] * added
         assert not log.is_stuck
 

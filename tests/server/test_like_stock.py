@@ -9,7 +9,6 @@ import re
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from hashlib import md5
 from html import unescape
@@ -18,7 +17,9 @@ from urllib.parse import unquote, urlencode, urljoin, urlsplit
 
 import pytest
 
+from tests.conftest import pick_port
 from tests.server.archives import sdist, wheel, zipped
+from tests.server.patience import within
 from tests.server.worker_process import Answer, Home, basic_auth, new_home, upload_form
 
 pytestmark = pytest.mark.e2e
@@ -56,24 +57,27 @@ class Stock:
     """pypiserver as it comes, on the same packages."""
 
     def __init__(self, home: Home, *arguments: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
-        command = [sys.executable, "-m", "pypiserver", "run", "-p", str(self.port), "-i", "127.0.0.1"]
-        command += ["--hash-algo", "sha256", "--disable-fallback", *arguments, str(home.packages)]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 20
-        while time.monotonic() < until:
-            with contextlib.suppress(OSError):
-                socket.create_connection(("127.0.0.1", self.port)).close()
+        for _ in range(3):  # somebody may take the port before it does
+            self.port = pick_port()
+            command = [sys.executable, "-m", "pypiserver", "run", "-p", str(self.port), "-i", "127.0.0.1"]
+            command += ["--hash-algo", "sha256", "--disable-fallback", *arguments, str(home.packages)]
+            self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            if within(5, self._has_started_or_ended) and self.process.poll() is None:
                 return
-            time.sleep(0.02)
+            self.process.kill()
         raise AssertionError("stock pypiserver did not start")
+
+    def _has_started_or_ended(self) -> bool:
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port)).close()
+            return True
+        return self.process.poll() is not None
 
 
 def ask(
     port: int, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
 ) -> Answer:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     with contextlib.closing(connection):
         connection.request(method, path, body, {"Host": "index.example.com", **(headers or {})})
         found = connection.getresponse()
@@ -102,7 +106,7 @@ def both(*arguments: str, login: bool = False) -> Iterator[tuple[int, int]]:
             yield stock.port, home.port
         finally:
             stock.process.terminate()
-            stock.process.wait(10)
+            stock.process.wait(60)
 
 
 @pytest.fixture(scope="module")
@@ -348,7 +352,7 @@ def test_whatever_old_clients_send_has_the_same_effect(overwrite: bool) -> None:
             assert ours.stored() == []
         finally:
             stock.process.terminate()
-            stock.process.wait(10)
+            stock.process.wait(60)
 
 
 def same_to_readers(stock: int, ours: int, step: str) -> None:
