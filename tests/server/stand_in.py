@@ -6,7 +6,6 @@ import contextlib
 import hashlib
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from html import escape
@@ -26,7 +25,7 @@ class StandIn:
     only_html: bool = False
     with_etag: bool = True
     status: int = 200
-    delay: float = 0.0
+    gate: threading.Event | None = None
     slow_block: Callable[[], object] | None = None
     lie: bool = False
     login: str = ""
@@ -103,7 +102,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True  # a connection that was kept open
             return
         index.asked.append(self.path)
-        time.sleep(index.delay)
+        if index.gate:
+            index.gate.wait(5)  # the cache program waits for nine seconds
         if index.login and self.headers.get("Authorization") != index.login:
             self._send(401, b"who are you?")
         elif index.status != 200:

@@ -47,10 +47,6 @@ def links(home: Home, project: str) -> list[int]:
     return [worker.get(f"/simple/{project}/").text.count("<a ") for worker in home.workers]
 
 
-def log(home: Home) -> str:
-    return "".join(worker.log.read_text() for worker in home.workers)
-
-
 # --- the catalogue
 
 
@@ -76,11 +72,6 @@ def replace_by_another_database(path: Path) -> None:
     other.rename(path)
 
 
-def replace_by_a_directory(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
 def remove_the_log(path: Path) -> None:
     Path(f"{path}-wal").unlink()
 
@@ -92,7 +83,7 @@ def test_a_catalogue_that_is_harmed_is_made_anew(home: Home, harm: Callable[[Pat
         assert links(home, "foo") == [COUNT, COUNT]
         assert home.upload(*wheel("bar", f"1.{number}")).status == 200
         assert links(home, "bar") == [number + 1, number + 1]
-    assert "Traceback" not in log(home)
+    assert "Traceback" not in home.log()
 
 
 @pytest.fixture
@@ -117,9 +108,10 @@ def test_a_catalogue_that_somebody_keeps_locked(hasty: Home) -> None:
         assert home.stored() == before
         assert links(home, "foo") == [COUNT, COUNT]
         stuck.execute("ROLLBACK")
-    assert home.upload(*wheel("bar", "1.0")).status == 200
+    # The watcher may have the lock just then, and a second is all they wait.
+    assert within(1, lambda: home.upload(*wheel("bar", "1.0")).status == 200)
     assert links(home, "bar") == [1, 1]
-    assert "Traceback" not in log(home)
+    assert "Traceback" not in home.log()
 
 
 @pytest.fixture
@@ -183,6 +175,14 @@ time.time = shifted
 """
 
 
+def change(path: Path, text: str) -> None:
+    """Write a file so that its time is another one: the kernel's clock ticks every few milliseconds."""
+    before = path.stat().st_mtime_ns
+    path.write_text(text)
+    while path.stat().st_mtime_ns == before:
+        path.write_text(text)
+
+
 def test_a_clock_that_is_set_back_and_forth(tmp_path: Path) -> None:
     """By a day, a year, and to 1970: pages, files by hand, ETags, changed passwords are as ever."""
     shift = tmp_path / "shift"
@@ -207,6 +207,6 @@ def test_a_clock_that_is_set_back_and_forth(tmp_path: Path) -> None:
             assert tag in (None, found)
             tag = found
             for password, status in (("two", 401), ("one", 200)):
-                home.htpasswd.write_text(f"a:{password}\n")
+                change(home.htpasswd, f"a:{password}\n")
                 assert {home.get("/simple/foo/", login=login).status for _ in range(6)} == {status}
-        assert "Traceback" not in log(home)
+        assert "Traceback" not in home.log()

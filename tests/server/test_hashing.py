@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -147,10 +148,21 @@ def test_what_is_refused_before_it_is_looked_at_leaves_nothing(crowd: Crowd) -> 
 
 
 def test_bcrypt_lets_other_threads_run() -> None:
-    """If it did not, nothing at all would happen here before it is done."""
-    thread = threading.Thread(target=htpasswd.verify, args=("x", f"$2y$10${'.' * 53}"))
-    thread.start()
-    rounds = 0
-    while thread.is_alive():
-        rounds += 1
-    assert rounds > 1000
+    """Here no thread is interrupted: if bcrypt did not let go, this one would go on only after it."""
+    begun, done = threading.Event(), threading.Event()
+
+    def verify() -> None:
+        begun.set()
+        htpasswd.verify("x", f"$2y$12${'.' * 53}")
+        done.set()
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1000.0)
+    try:
+        thread = threading.Thread(target=verify)
+        thread.start()
+        begun.wait()
+        assert not done.is_set()
+    finally:
+        sys.setswitchinterval(before)
+        thread.join()

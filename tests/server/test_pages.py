@@ -527,7 +527,7 @@ def test_many_threads_read_while_others_write(catalogue: Catalogue) -> None:
         for number in range(100):
             Catalogue(catalogue.path.parent, catalogue.packages).put([entry(f"foo-1.{number}.zip")])
         for thread in threads:
-            thread.join(10)
+            thread.join(60)
             assert not thread.is_alive()
     finally:
         given_up.set()
@@ -584,7 +584,7 @@ def test_a_change_while_a_new_catalogue_is_made_is_in_it(
     if locks != "kept":
         catalogue.path.with_suffix(".lock").unlink()
     other.rebuild()
-    writers[0].join(10)
+    writers[0].join(60)
     assert [file.path for file in other.files("foo")] == [new.name]
     assert [file.path for file in catalogue.files("foo")] == [new.name]
 

@@ -257,7 +257,8 @@ def test_more_than_enough_waiting_for_a_silent_index_leave_threads_for_what_is_h
         name, content = wheel("mine", "1.0")
         home.start(1)
         assert home.upload(name, content).status == 200
-        index.delay = 5.0
+        go_on = threading.Event()
+        index.gate = go_on
         statuses: list[int] = []
         threads = [
             threading.Thread(target=lambda n=n: statuses.append(page(home, f"p{n}").status))  # type: ignore[misc]
@@ -267,6 +268,7 @@ def test_more_than_enough_waiting_for_a_silent_index_leave_threads_for_what_is_h
             thread.start()
         assert within(2, lambda: len(index.asked) >= 32)
         assert home.get(f"/packages/{name}").body == content
+        go_on.set()
         for thread in threads:
             thread.join()
         assert set(statuses) <= {404, 503} and 404 in statuses

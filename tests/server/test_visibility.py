@@ -62,11 +62,12 @@ def is_hashed(worker: Worker, project: str, name: str, content: bytes) -> bool:
 
 def kill_catalogue(home: Home, how: str) -> None:
     for path in (home.path / "run").glob("catalogue-*.db*"):
-        if how == "deleted":
-            path.unlink()
-        elif not path.name.endswith("-shm"):
-            with path.open("r+b") as file:
-                file.write(b"garbage!" * (path.stat().st_size // 8))
+        with contextlib.suppress(FileNotFoundError):  # a worker has found out already, and makes a new one
+            if how == "deleted":
+                path.unlink()
+            elif not path.name.endswith("-shm"):
+                with path.open("r+b") as file:
+                    file.write(b"garbage!" * (path.stat().st_size // 8))
 
 
 # --- uploads
@@ -128,15 +129,22 @@ def test_a_file_can_be_downloaded_before_it_is_listed(home: Home) -> None:
     assert home.get(f"/packages/{name}").body == content
 
 
-def test_a_file_that_is_being_copied_is_not_listed(home: Home) -> None:
+def test_a_file_that_is_being_copied_is_not_listed() -> None:
+    """As long as the watcher does not look at everything, as at its start and now and then."""
     name, content = wheel("foo", "1.0", content=os.urandom(100_000))
-    with (home.packages / name).open("wb") as file:
-        file.write(content[:50_000])
-        file.flush()
-        time.sleep(1)
-        assert files(home.workers[0], "foo") == {}
-        file.write(content[50_000:])
-    assert within(1, lambda: is_hashed(home.workers[1], "foo", name, content))
+    other, other_content = wheel("bar", "1.0")
+    with new_home(changes="from ppctl.server import watch; watch.SAFETY_SECONDS = 1e6") as home:
+        home.start(1)
+        home.start(2)
+        (home.packages / other).write_bytes(other_content)
+        assert within(1, lambda: is_hashed(home.workers[0], "bar", other, other_content))
+        with (home.packages / name).open("wb") as file:
+            file.write(content[:50_000])
+            file.flush()
+            time.sleep(1)
+            assert files(home.workers[0], "foo") == {}
+            file.write(content[50_000:])
+        assert within(1, lambda: is_hashed(home.workers[1], "foo", name, content))
 
 
 def test_a_replaced_file_has_its_new_hash(home: Home) -> None:
@@ -272,6 +280,7 @@ def test_more_changes_than_the_kernel_keeps_notes_of(home: Home) -> None:
 def test_a_watcher_that_is_stopped_is_stood_in_for(home: Home) -> None:
     """By SIGSTOP, a debugger. When it goes on, one of them watches as before."""
     lock = home.path / "run" / f"watch-{store.VERSION}.lock"
+    assert within(1, lambda: lock.exists() and lock.read_text() != "")
     (watching,) = [worker for worker in home.workers if str(worker.socket) == lock.read_text()]
     (other,) = [worker for worker in home.workers if worker is not watching]
     process = watching.describe()["process"]
@@ -287,7 +296,7 @@ def test_a_watcher_that_is_stopped_is_stood_in_for(home: Home) -> None:
     (home.packages / name).write_bytes(content)
     assert all(within(5, lambda w=worker: is_hashed(w, "foo", name, content)) for worker in home.workers)  # type: ignore[misc]
     assert lock.read_text() == str(watching.socket)
-    assert other.log.read_text().count("watching beside it") == 1
+    assert "watching beside it" in other.log.read_text()
     os.kill(process, signal.SIGKILL)
     (home.packages / name).unlink()
     assert within(5, lambda: set(files(other, "foo")) == {wheel("foo", v)[0] for v in ("1.0", "1.1")})

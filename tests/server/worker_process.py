@@ -118,7 +118,7 @@ class Home:
         def said() -> str:
             return "".join(worker.log.read_text() for worker in self.workers)
 
-        assert within(5, lambda: all(line in said() for line in lines)), (lines, said())
+        assert within(5, lambda: all(line in said() for line in lines)), (lines, said()[-3000:])
         return said()
 
     def start(self, number: int = 1, *, generation: str = "g1", ready: bool = True) -> Worker:
