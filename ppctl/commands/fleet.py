@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ppctl import fleet
@@ -46,7 +46,7 @@ def command(
     if name == "doctor":
         for line in findings(results):
             out.text(printable(line))
-    code = report(name, results, out, made=made, again=" ".join(argv[:2]))
+    code = report(name, results, out, made=made, again=lambda hosts: target.command(argv[:2], hosts))
     ill = [result.host for result in results if result.state == fleet.OK and not _is_well(name, result)]
     if name == "status" and ill:
         out.hint(f"{target.command(['doctor'], ill)} says what is wrong")
@@ -98,11 +98,12 @@ def report(
     out: Output,
     *,
     made: Mapping[str, str] | None = None,
-    again: str = "",
+    again: Callable[[Sequence[str]], str] | None = None,
 ) -> int:
     """Print the table, and who is done and who is not. Returns the exit code.
 
-    `made`: a password or a token that was made up; `again`: what to type to finish with the password.
+    `made`: a password or a token that was made up; `again` returns what to type to finish with the password
+    on hosts.
     """
     rows: list[Row] = []
     for result in results:
@@ -122,18 +123,17 @@ def report(
     left = [*failed, *waiting, *interrupted]
     done = [result.host for result in results if result.host not in left]
     if left:
+        rest = ""
         if made and "token" in made:
-            again = "token, give it on standard input: --token-stdin"
-        elif made and _may_be_set(results):
-            again = f"password, type it in: ppctl {again} --on '{','.join(left)}'"
-        else:
-            again = ""
-        _tell_what_is_left(out, name, (done, left), hints(results), again)
+            rest = "token, give it on standard input: --token-stdin"
+        elif made and again and _may_be_set(results):
+            rest = f"password, type it in: {again(left)}"
+        _tell_what_is_left(out, name, (done, left), hints(results), rest)
         if interrupted:
             out.warn(f"interrupted: {', '.join(interrupted)} had not answered; {_go_on(name, failed)}")
-        elif name not in READ_ONLY and not again:
+        elif name not in READ_ONLY and not rest:
             out.warn("mend the cause and run the same command again: what is done stays as it is")
-        if made and not again:
+        if made and not rest:
             out.warn("the password above was set nowhere: the next run makes up another one")
     data: dict[str, Any] = {
         "hosts": [_data(result) for result in results],
@@ -174,7 +174,7 @@ def _on_a_screen(rows: Sequence[Row], out: Output) -> Sequence[Row]:
 
 
 def _tell_what_is_left(
-    out: Output, name: str, hosts: tuple[Sequence[str], Sequence[str]], found: Sequence[str], again: str
+    out: Output, name: str, hosts: tuple[Sequence[str], Sequence[str]], found: Sequence[str], rest: str
 ) -> None:
     """Tell people which hosts are done and which are not, and what to do about it."""
     names = [", ".join(each) or "none" for each in hosts]
@@ -184,8 +184,8 @@ def _tell_what_is_left(
         out.warn("done: {}; not done: {}".format(*names))
     for hint in found:
         out.hint(hint)
-    if again and name not in READ_ONLY:
-        out.warn(f"to finish with the same {again}")
+    if rest and name not in READ_ONLY:
+        out.warn(f"to finish with the same {rest}")
 
 
 def _go_on(name: str, failed: Sequence[str]) -> str:

@@ -198,8 +198,9 @@ def test_the_table_says_what_has_changed(
 
 def test_the_rest_is_finished_with_the_same_password(ansible: Ansible) -> None:
     ansible.answer(event("web1", changed=True, **DONE), event("web2", "unreachable", "no route to host"))
-    ran = ppctl("adduser", "bob", "--generate", "--on", "all")
-    assert ran.code == 1 and "type it in: ppctl adduser bob --on 'web2'" in ran.err
+    ran = ppctl("adduser", "bob", "--generate", "--on", "all", "-i", "more.yml", "--index", "team")
+    again = "type it in: ppctl adduser bob --on web2 -i more.yml --index team\n"
+    assert ran.code == 1 and again in ran.err
     # One that went silent may have taken it, too.
     ansible.answer(event("web1", "unreachable", "timed out"), hosts=("web1",))
     assert "type it in" in ppctl("passwd", "bob", "--generate", "--on", "all").err
