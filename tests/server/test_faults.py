@@ -147,7 +147,7 @@ def test_while_there_is_no_room_for_the_catalogue_reads_go_on(small: Home) -> No
         assert (answer.status, answer.text) == (507, "No space left on the server\n")
         assert small.stored() == before
         assert links(small, "foo") == [COUNT, COUNT]
-        for path in (catalogue(small), Path(f"{catalogue(small)}-wal"), Path(f"{catalogue(small)}-shm")):
+        for path in (Path(f"{catalogue(small)}-wal"), Path(f"{catalogue(small)}-shm"), catalogue(small)):
             path.unlink(missing_ok=True)  # lost besides: the second time round
         fill_disk(filler)
     name, content = wheel("foo", "9.0")

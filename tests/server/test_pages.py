@@ -643,7 +643,11 @@ def test_a_change_is_made_whole_or_not_at_all(catalogue: Catalogue) -> None:
     assert [file.path for file in catalogue.files("foo")] == ["foo-1.0.zip"]
 
 
-@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(
+    max_examples=30,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+)
 @given(st.lists(st.tuples(st.booleans(), st.sampled_from("abc"), st.integers(0, 3)), max_size=20))
 def test_projects_are_those_that_have_files(catalogue: Catalogue, steps: list[tuple[bool, str, int]]) -> None:
     catalogue.remove([file.path for file in catalogue.all_files()])

@@ -39,7 +39,7 @@ def test_what_is_noted(tmp_path: Path) -> None:
     assert (second["by"], second["user"]) == ("this machine", "?")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.text(), st.text())
 def test_nobody_forges_a_line(tmp_path: Path, user: str, address: str) -> None:
     (tmp_path / FILE_NAME).unlink(missing_ok=True)

@@ -47,7 +47,7 @@ def is_boundary(content: bytes, line: bytes) -> bool:
     return any(found.rstrip(b" \t\r") in (b"--b0undary", b"--b0undary--") for found in lines)
 
 
-@settings(suppress_health_check=[HealthCheck.filter_too_much])
+@settings(suppress_health_check=[HealthCheck.filter_too_much, HealthCheck.too_slow])
 @given(
     st.lists(st.tuples(st.text("abc", min_size=1), nasty), max_size=4),
     st.sampled_from(LINES),

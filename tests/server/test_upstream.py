@@ -127,7 +127,7 @@ def _alike(letter: str) -> list[str]:
     return [letter, letter, letter.upper(), *more, *wide]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(
     name=spellings("corp-tools", "corp-x-risk", "secret", "was-here"),
     route=st.sampled_from(ROUTES),

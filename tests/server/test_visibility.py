@@ -61,7 +61,8 @@ def is_hashed(worker: Worker, project: str, name: str, content: bytes) -> bool:
 
 
 def kill_catalogue(home: Home, how: str) -> None:
-    for path in (home.path / "run").glob("catalogue-*.db*"):
+    # The database last: who finds that one gone makes a new one, whose log is to stay.
+    for path in sorted((home.path / "run").glob("catalogue-*.db*"), reverse=True):
         with contextlib.suppress(FileNotFoundError):  # a worker has found out already, and makes a new one
             if how == "deleted":
                 path.unlink()
