@@ -216,7 +216,7 @@ def run_ppctl() -> RunPpctl:
     def run(
         *arguments: str | Path, prefix: tuple[str, ...] = (), **options: Any
     ) -> subprocess.CompletedProcess[str]:
-        options = {"timeout": 120, "capture_output": True, "text": True, **options}
+        options = {"timeout": 300, "capture_output": True, "text": True, **options}
         options.setdefault("stdin", subprocess.DEVNULL)
         return subprocess.run(ppctl_argv(*arguments, prefix=prefix), check=False, **options)
 

@@ -35,7 +35,7 @@ def run(*argv: str | Path, env: dict[str, str] | None = None, check: bool = True
         capture_output=True,
         text=True,
         check=False,
-        timeout=120,
+        timeout=300,
         **more,  # type: ignore[call-overload]
     )
     if check:

@@ -361,7 +361,7 @@ sys.exit(any(os.waitpid(child, 0)[1] for child in children))
 @pytest.mark.e2e
 def test_a_hundred_at_once_are_a_hundred_users(home: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", HUNDRED, HASH], timeout=120, check=False, capture_output=True, text=True
+        [sys.executable, "-c", HUNDRED, HASH], timeout=300, check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     names = {user["name"] for user in ppctl("users", "--json").result["users"]}

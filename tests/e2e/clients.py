@@ -55,7 +55,7 @@ class Developer:
             text=True,
             env={**self.env, **env},
             cwd=self.home,
-            timeout=120,
+            timeout=300,
             check=False,
         )
         assert not check or done.returncode == 0, f"{argv}: {done.returncode}\n{done.stdout}{done.stderr}"

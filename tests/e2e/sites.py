@@ -91,7 +91,7 @@ class Site:
 
     def get(self, path: str, login: tuple[str, str] | None = None) -> int:
         """Send one request on a connection of its own, never retried; returns the status."""
-        connection = http.client.HTTPConnection(self.address, self.port, timeout=30)
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=60)
         with contextlib.closing(connection):
             headers = {"Authorization": basic_auth(*login)} if login else {}
             connection.request("GET", path, headers=headers)
@@ -121,7 +121,7 @@ class Machine:
 
     def run(self, *argv: str, input: str = "", check: bool = True) -> Done:
         done = subprocess.run(
-            argv, input=input, capture_output=True, text=True, env=self.env, timeout=120, check=False
+            argv, input=input, capture_output=True, text=True, env=self.env, timeout=300, check=False
         )
         assert not check or done.returncode == 0, f"{argv}: {done.returncode}\n{done.stdout}{done.stderr}"
         return done

@@ -54,7 +54,7 @@ def tool(tmp_path_factory: pytest.TempPathFactory) -> Tool:
                 [*uv, "venv", "--quiet", "--python", sys.executable, str(path)],
                 [*uv, "pip", "install", "--quiet", "--python", str(path / "bin" / "python"), *requirements],
             ):
-                subprocess.run(command, env=env, check=True, timeout=300)
+                subprocess.run(command, env=env, check=True, timeout=600)
             made[requirements] = path / "bin"
         return made[requirements]
 

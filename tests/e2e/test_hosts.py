@@ -72,7 +72,7 @@ def test_deploy_may_use_sudo(web1: TestHost) -> None:
 
 
 def test_hosts_reach_each_other_and_nothing_else(web1: TestHost, web2: TestHost) -> None:
-    assert "SSH-2.0" in web1.run("timeout", "5", "bash", "-c", f"head -n1 </dev/tcp/{web2.ip}/22").stdout
+    assert "SSH-2.0" in web1.run("timeout", "60", "bash", "-c", f"head -n1 </dev/tcp/{web2.ip}/22").stdout
     assert web1.run("ip", "route", "show", "default").stdout == ""
     # Asking for the route sends nothing.
     outside = web1.run("ip", "route", "get", "192.0.2.1", check=False)
@@ -186,5 +186,5 @@ def test_an_interrupted_up_removes_what_it_began() -> None:
         assert booting.poll() is None
         time.sleep(0.01)
     booting.send_signal(signal.SIGTERM)
-    assert booting.wait(timeout=60) == 130
+    assert booting.wait(timeout=300) == 130
     assert traces(run) == []

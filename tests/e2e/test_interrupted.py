@@ -167,7 +167,7 @@ def test_two_at_once(new_home: NewHome, home: Path, run_ppctl: RunPpctl) -> None
     """Two first ups of the same home: one works, the other waits, and both end well."""
     new_home()
     processes = [start(home), start(home)]
-    results = [(p.communicate(timeout=120), p.returncode) for p in processes]
+    results = [(p.communicate(timeout=300), p.returncode) for p in processes]
     assert [code for _, code in results] == [0, 0], results
     texts = sorted(out for (out, _), _ in results)
     assert [text.split(":")[0] for text in texts] == ["index pypi is up", "nothing to change"]
@@ -193,7 +193,7 @@ def test_no_wait(new_home: NewHome, home: Path, run_ppctl: RunPpctl) -> None:
                 in done.stderr
             )
             assert "leave out --no-wait" in done.stderr
-    _, err = holder.communicate(timeout=120)
+    _, err = holder.communicate(timeout=300)
     assert holder.returncode == 0, err
 
 
@@ -220,7 +220,7 @@ def test_ctrl_c(new_home: NewHome, home: Path, run_ppctl: RunPpctl) -> None:
     process = start(home)
     assert within(6, lambda: is_building(home))
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "interrupted: nothing is half-done; run the command again to finish" in err
     assert "Traceback" not in err
@@ -243,7 +243,7 @@ def test_ctrl_c_leaves_no_worker_stopped(new_home: NewHome, home: Path, run_ppct
         assert process.stderr.readline() == "restart  worker 1\n"
         time.sleep(number * 0.02)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
         # Where it was too late for that, all is done.
         assert process.returncode == 130 or (number and process.returncode == 0)
         assert process.returncode == 0 or "run the command again to finish" in err

@@ -251,7 +251,7 @@ def test_hosts_that_cannot_are_named_and_the_same_command_finishes_the_rest(five
     for host in five.machines:
         users = dict(line.split(":", 1) for line in host.read("/srv/pypi/htpasswd").splitlines())
         assert "ci-bot" in users and htpasswd.verify("kims-password", users["kim"])
-        with urllib.request.urlopen(f"http://{host.ip}:{PORT}/simple/", timeout=20) as answer:
+        with urllib.request.urlopen(f"http://{host.ip}:{PORT}/simple/", timeout=60) as answer:
             assert answer.status == 200
 
 

@@ -146,7 +146,7 @@ def test_twine_uv_and_pip_use_every_host(operator: Operator, tmp_path: Path) -> 
         client("pip", "download", *options, "--dest", str(goal / "pip"), "team-demo")
         assert (goal / "pip" / wheel.name).read_bytes() == wheel.read_bytes()
         # Nobody reads the other index without a login.
-        asked = requests.get(f"http://{host.ip}:{INDEXES['internal']}/simple/", timeout=20)
+        asked = requests.get(f"http://{host.ip}:{INDEXES['internal']}/simple/", timeout=60)
         assert asked.status_code == 401
 
 

@@ -26,7 +26,7 @@ def test_clients_go_through_the_proxy(host: Any, tmp_path: Path) -> None:
     wheel = packages.wheel(tmp_path, "team-proxied", "1.0")
     for index in indexes(host):
         url = f"https://{variables['ansible_host']}/{index['name']}"
-        assert requests.get(f"{url}/simple/", verify=certificate, timeout=20).status_code == 401
+        assert requests.get(f"{url}/simple/", verify=certificate, timeout=60).status_code == 401
         user = variables["ppctl_users_common"][0]
         login = {
             "TWINE_USERNAME": user["name"],
@@ -36,7 +36,7 @@ def test_clients_go_through_the_proxy(host: Any, tmp_path: Path) -> None:
         }
         run("twine", "upload", "--repository-url", f"{url}/", str(wheel), **login)
         auth = (user["name"], PASSWORD)
-        page = requests.get(f"{url}/simple/team-proxied/", auth=auth, verify=certificate, timeout=20)
+        page = requests.get(f"{url}/simple/team-proxied/", auth=auth, verify=certificate, timeout=60)
         assert f'href="/{index["name"]}/packages/' in page.text
     with host.sudo():
         key = host.file("/etc/ssl/private/ppctl.key")

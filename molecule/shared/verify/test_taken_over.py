@@ -26,7 +26,7 @@ def url(host: Any) -> str:
 
 def test_the_packages_are_there(host: Any) -> None:
     for name in ("ppctl", "click"):
-        page = requests.get(f"{url(host)}/simple/{name}/", timeout=20)
+        page = requests.get(f"{url(host)}/simple/{name}/", timeout=60)
         assert page.status_code == 200 and ".whl#sha256=" in page.text
 
 
@@ -35,7 +35,7 @@ def test_old_passwords_work(host: Any) -> None:
     for user in ("ann", "bob"):
         right, wrong = (
             requests.post(
-                url(host), data={":action": "verify"}, auth=(user, password), timeout=20
+                url(host), data={":action": "verify"}, auth=(user, password), timeout=60
             ).status_code
             for password in (f"{user}'s old password", "another one")
         )
