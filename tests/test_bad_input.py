@@ -18,6 +18,7 @@ import pytest
 
 from tests.cli import Ran
 from tests.conftest import ROOT, NewHome, Ppctl, RunPpctl, tree
+from tests.server.patience import within
 
 REQUIRE_ALL = os.environ.get("PPCTL_REQUIRE_ALL") == "1"
 
@@ -268,8 +269,14 @@ def test_a_port_that_is_taken(new_home: NewHome, free_port: int, ppctl: Ppctl) -
 def test_a_port_that_is_taken_and_no_home_yet(home: Path, ppctl: Ppctl) -> None:
     """Then not even the home is made: the next try may be with other settings."""
     with contextlib.ExitStack() as stack:
-        with contextlib.suppress(OSError):  # somebody has it anyway
-            stack.enter_context(socket.create_server(("127.0.0.1", 3141)))
+
+        def is_ours() -> bool:
+            with contextlib.suppress(OSError):
+                stack.enter_context(socket.create_server(("127.0.0.1", 3141)))
+                return True
+            return False
+
+        within(0.1, is_ours)  # or somebody has it for longer than tests do
         assert_told(ppctl("up", "-C", home), 1, "port: 127.0.0.1:3141 is taken")
     assert not home.exists()
 
