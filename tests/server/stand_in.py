@@ -13,6 +13,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import quote, unquote
 
+from tests.conftest import pick_port
+
 JSON = "application/vnd.pypi.simple.v1+json"
 
 
@@ -31,7 +33,7 @@ class StandIn:
     login: str = ""
     extra: dict[str, Any] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
-    port: int = 0
+    port: int = field(default_factory=pick_port)  # kept while it is stopped
     _server: ThreadingHTTPServer | None = None
 
     @property
