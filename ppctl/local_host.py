@@ -235,11 +235,16 @@ class LocalHost:
 
 
 def _lock_holder(descriptor: int) -> str:
-    try:
-        note = json.loads(os.pread(descriptor, 4096, 0))
-        return f"`{note['purpose']}` by {note['user']} (pid {note['pid']})"
-    except (ValueError, KeyError, TypeError):
-        return "unknown process"
+    """Return who holds the lock. Whoever got it just now has yet to say so in the place of the last one."""
+    found = "unknown process"
+    for _ in range(30):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            note = json.loads(os.pread(descriptor, 4096, 0))
+            found = f"`{note['purpose']}` by {note['user']} (pid {note['pid']})"
+            if _is_running(note["pid"]):
+                break
+        time.sleep(0.01)
+    return found
 
 
 def _die_with_parent() -> Callable[[], None] | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -11,9 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from ppctl import local_host
 from ppctl.errors import CommandFailed, PpctlError
 from ppctl.host import Host
 from ppctl.local_host import LocalHost
@@ -264,6 +268,24 @@ def test_lock_can_be_taken_again_and_survives_an_error(machine: Machine) -> None
         pass
     found = host.stat(base / ".lock")
     assert found and (found.kind, found.mode) == ("file", 0o600)
+
+
+@pytest.mark.parametrize("before", ["", '{"pid": 99999999, "user": "bob", "purpose": "ppctl down"}'])
+def test_who_got_the_lock_just_now_is_waited_for(
+    tmp_path: Path, before: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = tmp_path / ".lock"
+    lock.write_text(before)
+    note = {"pid": os.getpid(), "user": "ann", "purpose": "ppctl up"}
+    later = SimpleNamespace(sleep=lambda _: lock.write_text(json.dumps(note)))
+    monkeypatch.setattr(local_host, "time", later)
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with (
+            pytest.raises(PpctlError, match=rf"`ppctl up` by ann \(pid {os.getpid()}\)"),
+            LocalHost().lock(lock, purpose="ppctl restart", wait=False),
+        ):
+            pass
 
 
 def test_leftovers_are_those_of_dead_processes(machine: Machine) -> None:

@@ -23,7 +23,7 @@ from shared import HostsError, locked, remove, run
 HERE = Path(__file__).resolve().parent
 # Addresses and the bridge belong to the machine, not to a folder: so does the lock.
 MACHINE_LOCK = Path("/run/ppctl-hosts.lock")
-BOOT_SECONDS = 120
+BOOT_SECONDS = 240
 START_SECONDS = 20
 
 TOOLS = {
@@ -214,7 +214,7 @@ def destroy(host: Host) -> None:
 
 def kill(host: Host) -> None:
     """End every process of the host, and nothing else: its cgroup knows them all."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 120
     while host.cgroup.exists():
         with suppress(FileNotFoundError):
             (host.cgroup / "cgroup.kill").write_text("1")
