@@ -130,7 +130,9 @@ def report(
             rest = f"password, type it in: {again(left)}"
         _tell_what_is_left(out, name, (done, left), hints(results), rest)
         if interrupted:
-            out.warn(f"interrupted: {', '.join(interrupted)} had not answered; {_go_on(name, failed)}")
+            # With what was made up it goes on as was said above.
+            on = "" if rest else f"; {_go_on(name, failed)}"
+            out.warn(f"interrupted: {', '.join(interrupted)} had not answered{on}")
         elif name not in READ_ONLY and not rest:
             out.warn("mend the cause and run the same command again: what is done stays as it is")
         if made and not rest:

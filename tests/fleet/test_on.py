@@ -272,6 +272,9 @@ def test_after_ctrl_c_it_says_who_had_answered(ansible: Ansible, monkeypatch: py
     assert ran.code == 130 and "done: web1; not done: web2" in ran.err
     assert "interrupted: web2 had not answered; run the same command again to finish" in ran.err
     assert "mend" not in ran.err
+    ran = ppctl("passwd", "bob", "--generate", "--on", "all")
+    assert "to finish with the same password, type it in: ppctl passwd bob --on web2" in ran.err
+    assert ran.err.endswith("interrupted: web2 had not answered\n"), "the same again would make another one"
     ansible.answer(event("web1", results=[index({"entries": []})]))
     ran = ppctl("audit", "--on", "all")
     assert ran.code == 130 and ran.err.endswith("web2 had not answered; run the same command again\n")
