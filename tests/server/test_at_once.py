@@ -224,7 +224,7 @@ pages.answer = slow
 @pytest.mark.e2e
 def test_a_connection_that_is_accepted_late_in_a_round_gets_what_was_stored_meanwhile() -> None:
     """It is accepted in a round that began before its request was sent, and that has looked already."""
-    with new_home(changes=SLOW) as home:
+    with new_home(changes=PATIENT + SLOW) as home:
         home.start()
         assert home.upload(NAME, WHEEL).status == 200
         clients = [Client(home), Client(home)]
@@ -370,7 +370,7 @@ def is_listening(home: Home) -> bool:
 
 @pytest.mark.e2e
 def test_a_slow_reader_holds_up_nobody() -> None:
-    with new_home(threads=2) as home:
+    with new_home(threads=2, changes=PATIENT) as home:
         for number in range(3000):
             (home.packages / f"project{number}-{'x' * 200}-1.0.tar.gz").touch()
         home.start()

@@ -48,7 +48,7 @@ def home() -> Iterator[Home]:
 
 def send(home: Home, data: bytes) -> bytes:
     """Send `data`, say that no more comes, and return all that comes back."""
-    with socket.create_connection(("127.0.0.1", home.port), timeout=30) as client:
+    with socket.create_connection(("127.0.0.1", home.port), timeout=60) as client:
         client.sendall(data)
         client.shutdown(socket.SHUT_WR)
         found = b""

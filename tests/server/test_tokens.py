@@ -131,7 +131,7 @@ def test_what_is_taken_away_while_an_upload_is_on_its_way(home: Home, what: str)
     put(home, TOKEN)
     content_type, body = upload_form(name, content)
     fields = {"Content-Type": content_type, "Content-Length": str(len(body)), **BEARER}
-    with socket.create_connection(("127.0.0.1", home.port), timeout=20) as client:
+    with socket.create_connection(("127.0.0.1", home.port), timeout=60) as client:
         head = "".join(f"{field}: {value}\r\n" for field, value in {"Host": "x", **fields}.items())
         client.sendall(f"POST / HTTP/1.1\r\n{head}\r\n".encode() + body[:-50])
         assert within(5, lambda: [path for path in home.stored() if "upload" in path])

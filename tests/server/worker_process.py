@@ -230,7 +230,7 @@ class Worker:
         if self.process.poll() is None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait(10)
+            self.process.wait(60)
 
 
 @contextlib.contextmanager
@@ -247,7 +247,14 @@ def new_home(environment: dict[str, str] | None = None, changes: str = "", **set
         yield home
     finally:
         home.close()
-        shutil.rmtree(path)
+        # What its process was doing when it was killed may still come to its end.
+        assert within(1, lambda: is_removed(path))
+
+
+def is_removed(path: Path) -> bool:
+    """Return whether a directory is gone; it is removed as far as that goes."""
+    shutil.rmtree(path, ignore_errors=True)
+    return not path.exists()
 
 
 def basic_auth(user: str, password: str) -> str:
