@@ -214,16 +214,17 @@ class Supervisor:
 
         Here, not in supervisord's answer: workers and the cache program finish their transfers.
         A TERM in the instant between fork and exec is caught by supervisord's own handler and lost, and
-        supervisord would send KILL only after an hour (stopwaitsecs): the young are asked twice.
+        supervisord would send KILL only after an hour (stopwaitsecs): the young are asked again, for some
+        seconds, as on a busy machine that instant is long.
         """
-        young = True
+        again = asked + 0.5
         deadline = time.monotonic() + SHUTDOWN_TIMEOUT
         for process in listed():
             if process.state == "stopping":
                 _wake(process.pid)
         while stopping := [process for process in listed() if process.state == "stopping"]:
-            if young and time.time() > asked + 0.5:
-                young = False
+            if again < min(time.time(), asked + 10.0):
+                again = time.time() + 0.5
                 for process in stopping:
                     if process.since > asked - 2.0:
                         with ignoring(NOT_RUNNING):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,7 +18,7 @@ from ppctl import rendering, settings
 from ppctl.deployment import Deployment
 from ppctl.errors import PpctlError
 from ppctl.local_host import LocalHost
-from ppctl.managers import supervisor_machine, supervisor_rpc
+from ppctl.managers import supervisor, supervisor_machine, supervisor_rpc
 from ppctl.managers.supervisor import Supervisor
 from ppctl.settings import ManagerName
 from tests.fake_host import FakeHost
@@ -216,6 +217,41 @@ def test_nothing_is_asked_that_supervisord_has_to_wait_for(
         ask()
     manager.unload_cache()
     assert waits == [False] * 6
+
+
+@pytest.mark.parametrize(("age", "asked_again"), [(0.0, 6), (5.0, 0)])
+def test_a_young_process_that_does_not_hear_is_asked_until_it_does(
+    manager: Supervisor, monkeypatch: pytest.MonkeyPatch, age: float, asked_again: int
+) -> None:
+    """Between fork and exec a TERM is lost, and on a busy machine that takes a while."""
+    now, asked = 1000.0, []
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    class Deaf:
+        def getState(self) -> dict[str, str]:
+            return {"statename": "RUNNING"}
+
+        def getAllProcessInfo(self) -> list[dict[str, object]]:
+            state = "STOPPED" if now > 1003.3 else "STOPPING"
+            return [
+                {"group": "pypi", "name": "worker-1", "statename": state, "pid": 0, "start": 1000.0 - age}
+                | {"spawnerr": ""}
+            ]
+
+        def stopProcess(self, name: str, wait: bool) -> None:
+            pass
+
+        def signalProcess(self, name: str, signal: str) -> None:
+            asked.append((name, signal))
+
+    clock = SimpleNamespace(time=lambda: now, monotonic=lambda: now, sleep=sleep)
+    monkeypatch.setattr(supervisor, "time", clock)
+    monkeypatch.setattr(manager.supervisord, "rpc", Deaf)
+    manager.stop(1)
+    assert asked == [("pypi:worker-1", "TERM")] * asked_again
 
 
 def test_a_supervisord_that_stands_still_is_not_waited_for(
