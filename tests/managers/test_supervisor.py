@@ -384,7 +384,9 @@ def test_the_cache_program_stops_and_starts_with_all(cached: Site) -> None:
 
 
 def test_a_cache_program_that_finishes_its_transfers_is_waited_for(cached: Site) -> None:
-    cached.write_cache("#!/bin/sh\ntrap 'sleep 1; exit' TERM; echo fetching; while :; do sleep 0.1; done\n")
+    cached.write_cache(
+        "#!/bin/sh\ntrap 'trap : TERM; sleep 1; exit' TERM\necho fetching; while :; do sleep 0.1; done\n"
+    )
     cached.manager.load_cache()
     assert eventually(lambda: cached.manager.log(CACHE, 1) == "fetching")
     pid = cache_pid(cached)
