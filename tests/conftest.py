@@ -165,12 +165,14 @@ BLOCK = 250
 def pick_port() -> int:
     """Return a port that nobody has, and that no other process that runs tests will pick."""
     ports, _ = _block_of_ports()
-    for port in itertools.islice(ports, BLOCK):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind(("0.0.0.0", port))
-                return port
+    # Rather one of which no closed connection is left, perhaps of the run before (TIME_WAIT, tcp(7)).
+    for takes_left in (0, 1):
+        for port in itertools.islice(ports, BLOCK):
+            with socket.socket() as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, takes_left)
+                with contextlib.suppress(OSError):
+                    probe.bind(("0.0.0.0", port))
+                    return port
     raise AssertionError("no free port")
 
 
