@@ -417,14 +417,15 @@ def test_a_client_that_does_not_close_holds_up_nobody() -> None:
         new_home(changes="from ppctl.server import partings; partings.SECONDS = 600.0") as home,
         contextlib.ExitStack() as stack,
     ):
-        process = home.start().describe()["process"]
-        before = len(os.listdir(f"/proc/{process}/fd"))
+        descriptors = Path(f"/proc/{home.start().describe()['process']}/fd")
         for _ in range(10):
             rude = stack.enter_context(socket.create_connection(("127.0.0.1", home.port)))
             rude.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
             assert rude.recv(100).startswith(b"HTTP/1.1 200")
         assert home.get("/health").status == 200
-        assert len(os.listdir(f"/proc/{process}/fd")) >= before + 10
+        held = len(os.listdir(descriptors))
+        stack.close()
+        assert within(1, lambda: len(os.listdir(descriptors)) <= held - 10), "they were not waited for"
 
 
 # --- starting and stopping
