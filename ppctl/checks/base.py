@@ -109,15 +109,19 @@ class Subject:
     @functools.cached_property
     def deployment(self) -> Deployment | None:
         """How the index is deployed, None when it is not up, or never was."""
-        found = read_manifest(self.host, self.layout).deployments
-        return found[-1] if found and not self.is_unfinished else None
+        return None if self.is_unfinished else self._newest
 
     @functools.cached_property
     def is_unfinished(self) -> bool:
         """Whether the first `up` was begun, and did not come to a release that workers could start from."""
+        if self._newest is None or releases.current(self.layout, self.host):
+            return False
+        return not self.machine.reports(self._newest)
+
+    @functools.cached_property
+    def _newest(self) -> Deployment | None:
         found = read_manifest(self.host, self.layout).deployments
-        begun = bool(found) and not releases.current(self.layout, self.host)
-        return begun and not self.machine.reports(found[-1])
+        return found[-1] if found else None
 
     @property
     def running(self) -> Deployment:

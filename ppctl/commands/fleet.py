@@ -186,7 +186,7 @@ def _tell_what_is_left(
         out.warn("done: {}; not done: {}".format(*names))
     for hint in found:
         out.hint(hint)
-    if rest and name not in READ_ONLY:
+    if rest:
         out.warn(f"to finish with the same {rest}")
 
 

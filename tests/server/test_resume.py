@@ -24,6 +24,8 @@ pytestmark = pytest.mark.e2e
 
 WHEEL, CONTENT = wheel("big", "1.0", content=os.urandom(600_000))
 CUT_AFTER = 250_000
+PART = '" 206 '
+"""How the log tells that a part was answered."""
 
 
 class Cutting:
@@ -82,12 +84,8 @@ def way(request: pytest.FixtureRequest) -> Iterator[tuple[Cutting, Home]]:
 
 def resumed(home: Home, times: int) -> bool:
     """Return whether parts were answered so many times, and no more."""
-
     # An answer is logged when it has ended: for the client that may be earlier.
-    def count() -> int:
-        return sum(worker.log.read_text().count('" 206 ') for worker in home.workers)
-
-    return within(1, lambda: count() >= times) and count() == times
+    return within(1, lambda: home.log().count(PART) >= times) and home.log().count(PART) == times
 
 
 def test_pip_goes_on(way: tuple[Cutting, Home], tmp_path: Path) -> None:
