@@ -175,12 +175,12 @@ def _supervisor_unit(subject: Subject) -> Iterator[Finding]:
     if shown.get("UnitFileState") == "disabled":
         mend = subject.as_root(f"systemctl enable {unit}")
         yield warning("supervisord is not started at boot", where=unit, mend=mend)
-    if waits := restart_pause(shown):
+    if late := late_restart(shown):
         drop_in = f"/etc/systemd/system/{unit}.d"
         text = DROP_IN.replace("\n", "\\n")
         script = f"mkdir -p {drop_in} && printf '{text}' > {drop_in}/ppctl.conf && systemctl daemon-reload"
         yield warning(
-            f"when supervisord dies, systemd waits {waits} before it starts it again",
+            late,
             where=f"{unit}: RestartSec",
             mend=script if subject.host.is_root() else f"sudo sh -c {shlex.quote(script)}",
         )
@@ -200,10 +200,12 @@ def supervisor_unit(host: Host) -> tuple[str, dict[str, str]]:
     return "", {}
 
 
-def restart_pause(shown: dict[str, str]) -> str:
-    """Return how long systemd waits before it starts a supervisord that died; "" when that is soon."""
+def late_restart(shown: dict[str, str]) -> str:
+    """Return what to say when systemd starts a supervisord that died only after a while; "" when soon."""
     span = shown.get("RestartUSec", "")
-    return span if seconds(span) >= RESTART_SECONDS else ""
+    if seconds(span) < RESTART_SECONDS:
+        return ""
+    return f"when supervisord dies, systemd waits {span} before it starts it again"
 
 
 def seconds(span: str) -> float:

@@ -261,9 +261,9 @@ def _tell_of_supervisord(found: Index, desired: Desired, machine: Machine) -> No
         return
     from ppctl.checks import programs
 
-    waits = ""
+    late = ""
     with contextlib.suppress(PpctlError):  # the index is up; doctor tells what cannot be asked
-        waits = programs.restart_pause(programs.supervisor_unit(machine.host)[1])
-    if waits:
-        machine.out.warn(f"when supervisord dies, systemd waits {waits} before it starts it again")
+        late = programs.late_restart(programs.supervisor_unit(machine.host)[1])
+    if late:
+        machine.out.warn(late)
         machine.out.hint(f"{homes.command(found.home, 'doctor')} says how to change that")

@@ -8,7 +8,6 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -26,6 +25,7 @@ from ppctl.releases import Release
 from ppctl.settings import ManagerName
 from ppctl.workers import Report
 from tests.conftest import is_alive, processes_of
+from tests.server.patience import within
 
 SLEEPER = "#!/bin/sh\necho started $PPCTL_WORKER; exec sleep 1000\n"
 STUBBORN = "#!/bin/sh\ntrap '' TERM\necho started; while :; do sleep 0.1; done\n"
@@ -84,26 +84,17 @@ def site(home: Path, free_port: int) -> Site:
     return Site(home, free_port)
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 def test_load_starts_supervisord_and_the_workers(site: Site) -> None:
     assert site.manager.processes() == []
     pending = site.manager.pending(site.unit, {}, files_change=False)
     assert pending and pending.restarts_workers and not pending.interrupts
     assert not site.manager.holds_socket()
     site.manager.load(pending)
-    assert eventually(lambda: site.states() == [(1, "running"), (2, "running")])
+    assert within(6, lambda: site.states() == [(1, "running"), (2, "running")])
     assert site.manager.holds_socket() and site.listens()
     assert site.manager.pending(site.unit, site.reports(), files_change=False) is None
     assert oct(site.layout.supervisor_socket.stat().st_mode & 0o777) == "0o700"
-    assert eventually(lambda: site.manager.log(2, 10) == "started 2")
+    assert within(6, lambda: site.manager.log(2, 10) == "started 2")
     site.manager.load(LOAD)  # again: nothing happens
     before = site.pids()
     assert site.pids() == before
@@ -125,7 +116,7 @@ def test_stop_and_start_one_worker_leaves_the_socket_open(site: Site) -> None:
 def test_a_frozen_worker_can_be_stopped(site: Site) -> None:
     manager = site.manager
     manager.load(LOAD)
-    assert eventually(lambda: site.states() == [(1, "running"), (2, "running")])
+    assert within(6, lambda: site.states() == [(1, "running"), (2, "running")])
     for number, stop in ((0, lambda: manager.stop(1)), (1, manager.stop_all)):
         os.killpg(site.pids()[number], signal.SIGSTOP)
         stopper = threading.Thread(target=stop, daemon=True)
@@ -167,8 +158,8 @@ def test_the_number_of_workers(site: Site) -> None:
     site.manager.load(LOAD)
     assert [number for number, _ in site.states()] == [1, 2]
     # A process is for a moment still a copy of supervisord, between fork and exec.
-    assert eventually(
-        lambda: len([pid for pid in processes_of(site.layout.home) if "sleep" in command(pid)]) == 2
+    assert within(
+        6, lambda: len([pid for pid in processes_of(site.layout.home) if "sleep" in command(pid)]) == 2
     )
 
 
@@ -207,11 +198,11 @@ def test_unload_leaves_nothing(site: Site) -> None:
 def test_a_worker_that_ends_at_once_is_failed(site: Site) -> None:
     site.configure(FAILING, port=site.deployment.port)
     site.manager.load(LOAD)
-    assert eventually(lambda: "failed" in dict(site.states()).values())
-    assert eventually(lambda: "these are the last words" in site.manager.log(1, 5))
+    assert within(6, lambda: "failed" in dict(site.states()).values())
+    assert within(6, lambda: "these are the last words" in site.manager.log(1, 5))
     # Once the cause is mended a start is a start, although supervisord would wait before its next try.
     site.write_script(SLEEPER)
-    assert eventually(lambda: "starting" not in dict(site.states()).values())  # none has the old script
+    assert within(6, lambda: "starting" not in dict(site.states()).values())  # none has the old script
     site.manager.load(LOAD)
     assert [process.is_up for process in site.manager.processes()] == [True, True]
 
@@ -244,7 +235,7 @@ def test_up_while_supervisord_is_still_going_down(site: Site) -> None:
     """`ppctl down` was killed while a worker finished its transfers: wait for that, then start anew."""
     site.configure(STUBBORN, port=site.deployment.port)
     site.manager.load(LOAD)
-    assert eventually(lambda: all(site.manager.log(number, 1) == "started" for number in (1, 2)))
+    assert within(6, lambda: all(site.manager.log(number, 1) == "started" for number in (1, 2)))
     old, workers = int((site.layout.run / "supervisord.pid").read_text()), site.pids()
     site.manager.supervisord.rpc().shutdown()
     time.sleep(0.3)
@@ -264,7 +255,7 @@ def test_up_while_supervisord_is_still_going_down(site: Site) -> None:
     site.manager.load(pending)
     timer.join()
     assert not is_alive(old)
-    assert eventually(lambda: site.states() == [(1, "running"), (2, "running")])
+    assert within(6, lambda: site.states() == [(1, "running"), (2, "running")])
 
 
 def test_killed_between_removing_and_adding_the_group(site: Site) -> None:
@@ -284,7 +275,7 @@ def test_a_killed_supervisord_is_started_again(site: Site) -> None:
     site.manager.load(LOAD)
     pid = int((site.layout.run / "supervisord.pid").read_text())
     os.kill(pid, signal.SIGKILL)
-    assert eventually(lambda: not is_alive(pid))
+    assert within(6, lambda: not is_alive(pid))
     pending = site.manager.pending(site.unit, site.reports(), files_change=False)
     assert pending and "outlived their supervisord" in pending.interrupts
     assert site.manager.processes() == []
@@ -295,20 +286,20 @@ def test_all_workers_are_killed_while_what_they_have_forked_holds_the_socket(sit
     """A stock supervisord ends here, and nobody is left to start anything."""
     site.configure(FORKING, port=site.deployment.port)
     site.manager.load(LOAD)
-    assert eventually(lambda: all(site.manager.log(number, 1) == "started" for number in (1, 2)))
+    assert within(6, lambda: all(site.manager.log(number, 1) == "started" for number in (1, 2)))
     before = site.pids()
     own = int((site.layout.run / "supervisord.pid").read_text())
     os.kill(own, signal.SIGSTOP)  # it is to learn of both at once
     for pid in before:
         os.kill(pid, signal.SIGKILL)
-    assert eventually(lambda: not any(is_alive(pid) for pid in before))
+    assert within(6, lambda: not any(is_alive(pid) for pid in before))
     os.kill(own, signal.SIGCONT)
-    assert eventually(lambda: "Address already in use" in log_of_supervisord(site))
+    assert within(6, lambda: "Address already in use" in log_of_supervisord(site))
     assert site.manager.supervisord.is_up()
     for pid in set(processes_of(site.layout.home)) - {own}:
         with contextlib.suppress(ProcessLookupError):  # some live for a tenth of a second only
             os.kill(pid, signal.SIGKILL)
-    assert eventually(lambda: site.states() == [(1, "running"), (2, "running")])
+    assert within(6, lambda: site.states() == [(1, "running"), (2, "running")])
     assert not set(before) & set(site.pids())
     assert site.listens()
 
@@ -348,14 +339,14 @@ def cache_pid(site: Site) -> int:
 def test_the_cache_program_is_started_beside_the_workers(cached: Site) -> None:
     before = cached.pids()
     cached.manager.load_cache()
-    assert eventually(lambda: (found := cached.manager.cache()) is not None and found.state == "running")
-    assert eventually(lambda: cached.manager.log(CACHE, 1) == "fetching")
+    assert within(6, lambda: (found := cached.manager.cache()) is not None and found.state == "running")
+    assert within(6, lambda: cached.manager.log(CACHE, 1) == "fetching")
     assert cached.pids() == before and [number for number, _ in cached.states()] == [1, 2]
     # Again: it restarts, as `ppctl restart` wants it; the workers do not.
     old = cache_pid(cached)
     cached.manager.load_cache()
     assert not is_alive(old)
-    assert eventually(lambda: cache_pid(cached) not in (0, old))
+    assert within(6, lambda: cache_pid(cached) not in (0, old))
     assert cached.pids() == before
 
 
@@ -380,7 +371,7 @@ def test_the_cache_program_stops_and_starts_with_all(cached: Site) -> None:
     found = cached.manager.cache()
     assert found and found.state == "stopped" and not is_alive(pid)
     cached.manager.start_all()
-    assert eventually(lambda: (found := cached.manager.cache()) is not None and found.state == "running")
+    assert within(6, lambda: (found := cached.manager.cache()) is not None and found.state == "running")
 
 
 def test_a_cache_program_that_finishes_its_transfers_is_waited_for(cached: Site) -> None:
@@ -388,7 +379,7 @@ def test_a_cache_program_that_finishes_its_transfers_is_waited_for(cached: Site)
         "#!/bin/sh\ntrap 'trap : TERM; sleep 1; exit' TERM\necho fetching; while :; do sleep 0.1; done\n"
     )
     cached.manager.load_cache()
-    assert eventually(lambda: cached.manager.log(CACHE, 1) == "fetching")
+    assert within(6, lambda: cached.manager.log(CACHE, 1) == "fetching")
     pid = cache_pid(cached)
     cached.manager.stop_all()
     assert not is_alive(pid)
@@ -407,18 +398,18 @@ def test_a_changed_configuration_of_the_cache_program_takes_effect(cached: Site)
 def test_a_cache_program_that_ends_at_once_is_failed(cached: Site) -> None:
     cached.write_cache(FAILING)
     cached.manager.load_cache()
-    assert eventually(lambda: (found := cached.manager.cache()) is not None and found.state == "failed")
-    assert eventually(lambda: "these are the last words" in cached.manager.log(CACHE, 5))
+    assert within(6, lambda: (found := cached.manager.cache()) is not None and found.state == "failed")
+    assert within(6, lambda: "these are the last words" in cached.manager.log(CACHE, 5))
     cached.write_cache(CACHE_SLEEPER)
     cached.manager.load_cache()
-    assert eventually(lambda: (found := cached.manager.cache()) is not None and found.state == "running")
+    assert within(6, lambda: (found := cached.manager.cache()) is not None and found.state == "running")
 
 
 def test_a_killed_cache_program_comes_back(cached: Site) -> None:
     cached.manager.load_cache()
     old = cache_pid(cached)
     os.kill(old, signal.SIGKILL)
-    assert eventually(lambda: cache_pid(cached) not in (0, old))
+    assert within(6, lambda: cache_pid(cached) not in (0, old))
 
 
 def test_follow_shows_all_workers(site: Site) -> None:
