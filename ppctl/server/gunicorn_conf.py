@@ -28,6 +28,8 @@ from ppctl.server.config import ConfigError, ServerConfig, WorkerInfo, config_pa
 _LISTENING = 0
 """What the manager hands on: by supervisor's fcgi-program, by systemd's StandardInput=socket."""
 
+_TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
 
 def _read() -> tuple[ServerConfig, WorkerInfo]:
     if os.environ.get("GUNICORN_CMD_ARGS"):
@@ -120,6 +122,7 @@ def on_starting(server: Any) -> None:
         _end_with_parent()
     server.log.error_log.addFilter(_is_a_fault)
     server.log.access_log.addFilter(_is_a_client)
+    os.register_at_fork(after_in_parent=_hear)
     _allow_open_files()
     _be_thrifty()
     ours = logging.getLogger("ppctl")
@@ -138,6 +141,13 @@ def pre_fork(_server: Any, _worker: Any) -> None:
     """Leave what is there already to both processes: the collector would write into all of it."""
     gc.collect()
     gc.freeze()
+    # The new process has the arbiter's handlers until it sets its own: a TERM would be lost in its copy of
+    # the arbiter's queue. It waits instead, until `post_worker_init`.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _TO_STOP)
+
+
+def _hear() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _TO_STOP)
 
 
 def _allow_open_files() -> None:
@@ -180,6 +190,7 @@ def post_fork(server: Any, _worker: Any) -> None:
 
 def post_worker_init(worker: Any) -> None:
     """Begin watching the packages, in the process that serves."""
+    _hear()
     worker.wsgi.start()
 
 

@@ -185,5 +185,7 @@ class DrainingWorker(HeadsFirst):
 
     def is_parent_alive(self) -> bool:
         """Return whether the arbiter is there; without it this worker stops as if it had been told to."""
-        self.alive = self.alive and bool(super().is_parent_alive())
+        # Never set to what it was a moment ago: the TERM that came meanwhile would be forgotten.
+        if not super().is_parent_alive():
+            self.alive = False
         return self.alive
