@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -121,13 +120,14 @@ def test_users_and_restarts_disturb_no_client_that_installs(five: Five, tmp_path
 def clients_go_on(loads: Sequence[Load]) -> None:
     """Wait until each client of each host has begun something now, and finished it, or failed."""
     before = [dict(load.done) for load in loads]
-    until(
+    assert within(
+        12,
         lambda: all(
             load.failures
             or all(load.done[client] >= was.get(client, 0) + 2 for client in ("install", "kept"))
             for load, was in zip(loads, before, strict=True)
-        )
-    )
+        ),
+    ), "a client makes no progress"
 
 
 def logins(five: Five, user: str, password: str) -> list[bool]:
@@ -162,23 +162,16 @@ def held(machines: Sequence[TestHost]) -> Iterator[None]:
     try:
         for host in machines:
             host.run("systemd-run", "--quiet", "--unit=holder", "flock", "/srv/pypi/.lock", "sleep", "600")
-        for host in machines:
-            until(
-                lambda host=host: (
-                    host.run("flock", "-n", "/srv/pypi/.lock", "true", check=False).returncode == 1
-                )
-            )  # type: ignore[misc]
+        assert within(12, lambda: all(is_locked(host) for host in machines)), "nobody holds the lock"
         yield
     finally:
         for host in machines:
             host.run("systemctl", "stop", "holder", check=False)
 
 
-def until(happens: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not happens():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.1)
+def is_locked(host: TestHost) -> bool:
+    """Whether somebody holds the lock of the host's index."""
+    return host.run("flock", "-n", "/srv/pypi/.lock", "true", check=False).returncode == 1
 
 
 def at_work(host: TestHost) -> bool:
@@ -192,7 +185,7 @@ def test_hosts_that_are_lost_while_they_work(five: Five) -> None:
     lost = [killed, cut, rebooted]
     with held(lost):
         running = five.start("restart", "--on", "all", "--json")
-        until(lambda: all(at_work(host) for host in lost))
+        assert within(12, lambda: all(at_work(host) for host in lost)), "they do not begin"
         killed.run("pkill", "-KILL", "-u", "deploy", "-f", "sshd")
         link(cut, "down")
         rebooted.reboot()
@@ -295,7 +288,7 @@ def test_after_ctrl_c_it_says_who_had_answered(five: Five) -> None:
     slow = five.machines[1]
     with held([slow]):
         running = five.start("restart", "--on", "f1,f2")
-        until(lambda: at_work(slow))
+        assert within(12, lambda: at_work(slow)), "it does not begin"
         os.kill(running.pid, signal.SIGINT)
         out, err = running.communicate(timeout=300)
     assert within(3, lambda: not is_there(running.pid)), "something goes on unseen"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 from tests.fleet.watch import Watch
+from tests.server.patience import within
 
 SECRET = "Heron-candle-5-watched"
 SCRIPT = """
@@ -19,12 +19,7 @@ time.sleep(60)
 
 
 def seen(watch: Watch, where: str) -> bool:
-    deadline = time.monotonic() + 60
-    while not any(where in found for found in watch.found(SECRET)):
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.05)
-    return True
+    return within(5, lambda: any(where in found for found in watch.found(SECRET)))
 
 
 def test_a_secret_is_found_in_processes_and_in_files_that_are_gone_again(tmp_path: Path) -> None:
