@@ -76,7 +76,8 @@ class Target:
 class HostResult:
     """How it went on one host. `parts`: what the modules returned for each index.
 
-    `step`: what came last; `doing`: what it is at now, and "" when that is done.
+    `step`: what came last, and `step_changed` whether that changed anything; `doing`: what it is at now, and
+    "" when that is done.
     """
 
     host: str
@@ -84,6 +85,7 @@ class HostResult:
     changed: bool = False
     message: str = ""
     step: str = ""
+    step_changed: bool = False
     doing: str = ""
     parts: list[dict[str, Any]] = field(default_factory=list)
 
@@ -190,6 +192,7 @@ def _take(event: Any, found: dict[str, HostResult], tell: Callable[[HostResult],
         result.message = _OF_ANSIBLE.sub("", event["message"]) if event["state"] != OK else ""
         if event["action"].startswith("ppctl.fleet.") or event["state"] != OK:
             result.step = event.get("step", "")
+            result.step_changed = event["changed"]
             result.parts += event["parts"]
             tell(result)
 

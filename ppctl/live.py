@@ -38,7 +38,7 @@ def progress(out: Output) -> Iterator[Tell]:
 def _words(result: HostResult) -> str:
     if result.doing:
         return f"{result.host}: {printable(result.doing)} …"
-    state = "changed" if result.changed and result.state == fleet.OK else result.state
+    state = "changed" if result.step_changed and result.state == fleet.OK else result.state
     if state == fleet.NOT_BEGUN:  # it was looked at
         state = "something is to be done"
     return f"{result.host}: {state}" + (f"  ({printable(result.step)})" if result.step else "")

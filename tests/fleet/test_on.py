@@ -77,7 +77,7 @@ def event(
     changed: bool = False,
     action: str = "ppctl.fleet.ppctl_command",
     **part: object,
-) -> object:
+) -> dict[str, object]:
     """What the callback writes for one host; `part` is what the module returned."""
     return {
         "event": "result",
@@ -607,7 +607,7 @@ def on_a_terminal(names: Sequence[str], rows: int, monkeypatch: pytest.MonkeyPat
         patch.delenv("TERM", raising=False)
         for name in names:
             tell(HostResult(name, doing="Install ppctl"))
-        tell(HostResult(names[-1], state="ok", changed=True, step="Install ppctl " + "x" * 40))
+        tell(HostResult(names[-1], state="ok", step_changed=True, step="Install ppctl " + "x" * 40))
     return terminal
 
 
@@ -630,6 +630,16 @@ def test_elsewhere_each_step_that_is_done_is_a_line(ansible: Ansible) -> None:
     skipped = {"event": "skipped", "host": "web1"}
     ansible.answer(begun, skipped, begun, event("web1", changed=True, **DONE), hosts=("web1",))
     assert ppctl("restart", "--on", "all").err.splitlines() == ["web1: changed"]
+
+
+def test_a_step_that_changes_nothing_says_so_also_after_one_that_did(ansible: Ansible) -> None:
+    steps = [
+        {**event("web1", changed=True), "step": "Install ppctl"},
+        {**event("web1", ppctl_index_name="pypi"), "step": "Bring indexes to their settings"},
+    ]
+    ansible.answer(*steps, hosts=("web1",))
+    lines = ppctl("up", "--on", "all").err.splitlines()
+    assert lines == ["web1: changed  (Install ppctl)", "web1: ok  (Bring indexes to their settings)"]
 
 
 def test_up_tells_which_index_failed_and_why(ansible: Ansible) -> None:
