@@ -92,7 +92,9 @@ def take_over(
     if not found.is_system:
         raise UsageError(
             f"{home}: an index in embedded mode cannot take over a server of the machine's",
-            f"ppctl init {home} --system",
+            f"ppctl init {home} --system"
+            if is_new
+            else f"set `mode: system` in {found.layout.settings}, or choose another HOME",
         )
     if not dry_run:
         index.require_access(found, host)

@@ -124,7 +124,7 @@ def resolve(asked: ManagerName, host: Host, *, is_system: bool) -> ManagerName:
         asked = ManagerName.SYSTEMD
     if asked is ManagerName.SUPERVISOR and is_system and not supervisor_machine.is_installed(host):
         raise PpctlError(
-            "manager: supervisor is not installed on this machine (no supervisord.conf in /etc)",
+            f"manager: {supervisor_machine.NOT_INSTALLED}",
             "apt install supervisor, or set `manager: systemd` in ppctl.yml",
         )
     if asked is ManagerName.SYSTEMD and not systemd.is_running(host):

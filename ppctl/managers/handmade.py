@@ -179,6 +179,8 @@ def how_to_find(host: Host, name: str) -> tuple[str, str]:
     """Return what is not there, and how to see what is: where `find` has found nothing."""
     if name.endswith(UNIT):
         return f"there is no unit {UNITS / name}", "systemctl list-units --type=service names them"
+    if not supervisor_machine.is_installed(host):
+        return supervisor_machine.NOT_INSTALLED, f"a unit of systemd's: --program {name}{UNIT}"
     directory = supervisor_machine.include_directory(host)
     return (
         f"the machine's supervisord includes no [program:{name}]",
@@ -187,10 +189,12 @@ def how_to_find(host: Host, name: str) -> tuple[str, str]:
 
 
 def _program(host: Host, name: str) -> Program | None:
-    place = supervisor_machine.include_file(host, "x")
     main = supervisor_machine.configuration_file(host)
+    if main is None:
+        return None
+    place = supervisor_machine.include_file(host, "x")
     included = [place.parent / each for each in host.list(place.parent) if each.endswith(place.suffix)]
-    for path in [*included, *([main] if main else [])]:
+    for path in [*included, main]:
         sections = _sections(host.read(path) or b"")
         if f"program:{name}" not in sections:
             continue

@@ -10,6 +10,8 @@ from ppctl.host import Host
 START = "start it: systemctl start supervisor"
 """The hint where the machine's supervisord does not run: that is not ppctl's to start."""
 
+NOT_INSTALLED = "supervisor is not installed on this machine (no supervisord.conf in /etc)"
+
 # Debian and Ubuntu; the RHEL family; supervisor's own default. The first that exists counts.
 CONFIGURATIONS = (
     Path("/etc/supervisor/supervisord.conf"),
@@ -48,14 +50,15 @@ def socket(host: Host) -> Path:
 def include_file(host: Host, stem: str) -> Path:
     """Return the path under which the machine's supervisord includes a configuration named `stem`.
 
-    Raises PpctlError where its configuration includes no directory.
+    Raises PpctlError where there is none, or where its configuration includes no directory.
     """
     configuration = configuration_file(host)
+    if configuration is None:
+        raise PpctlError(NOT_INSTALLED, "apt install supervisor")
     for pattern in _option(host, "include", "files").split():
         path = Path(pattern)
         if path.name.startswith("*."):
-            base = configuration.parent if configuration else Path("/")
-            return base / path.parent / f"{stem}{path.suffix}"
+            return configuration.parent / path.parent / f"{stem}{path.suffix}"
     raise PpctlError(
         f"{configuration}: supervisord includes no directory of configurations ([include] files)",
         "add to it: [include] files = /etc/supervisor/conf.d/*.conf",
@@ -63,5 +66,5 @@ def include_file(host: Host, stem: str) -> Path:
 
 
 def include_directory(host: Host) -> Path:
-    """Return the directory from which the machine's supervisord includes configurations."""
+    """Return the directory of what the machine's supervisord includes. Raises PpctlError as `include_file`."""
     return include_file(host, "x").parent

@@ -269,6 +269,15 @@ def test_where_there_is_no_such_server_it_says_how_to_find_it(name: str, message
     assert hint in raised.value.hint
 
 
+def test_where_there_is_no_supervisor_it_says_so() -> None:
+    world = by_hand()
+    world.host.remove(Path("/etc/supervisor/supervisord.conf"))
+    old = commands.Old("pypi", handmade.find(world.host, "pypi"), PACKAGES, HTPASSWD)
+    with pytest.raises(PpctlError, match="supervisor is not installed on this machine") as raised:
+        commands.take_over(HOME, world.machine(), old, given=None, dry_run=False, exit_code=False, wait=True)
+    assert "--program pypi.service" in raised.value.hint
+
+
 def test_a_program_that_shares_its_file_is_not_taken_out() -> None:
     host = by_hand().host
     host.put(CONFIGURATION, "[program:pypi]\ncommand=x\n[program:mail]\ncommand=y\n")

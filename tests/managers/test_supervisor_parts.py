@@ -136,6 +136,8 @@ def test_log_of_a_worker_that_has_none(manager: Supervisor) -> None:
 def test_where_the_machines_supervisord_includes_from(path: str, include: str, found: str) -> None:
     host = FakeHost()
     assert not supervisor_machine.is_installed(host)
+    with pytest.raises(PpctlError, match="not installed"):
+        supervisor_machine.include_file(host, "x")
     host.put(path, f"[supervisord]\n[include]\nfiles = {include}\n")
     assert supervisor_machine.is_installed(host)
     assert supervisor_machine.include_file(host, "x") == Path(found)
