@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ppctl import homes, workers
+from ppctl.deployment import read_manifest
 from ppctl.errors import PpctlError
 from ppctl.host import Host
 from ppctl.index import Index
@@ -70,4 +71,5 @@ def _ask(index: Index, host: Host, url: str, data: Mapping[str, str] | None = No
                 raise PpctlError(f"{run / name}: {why.strerror}", "sudo, or the index's account") from e
             if data is not None and not isinstance(why, ConnectionRefusedError | FileNotFoundError):
                 raise
-    raise PpctlError("no worker of the index is running", f"start them: {homes.command(index.home, 'start')}")
+    again = "start" if read_manifest(host, index.layout).deployments else "up"
+    raise PpctlError("no worker of the index is running", f"start them: {homes.command(index.home, again)}")

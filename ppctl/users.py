@@ -170,7 +170,7 @@ def enable(index: Index, host: Host, name: str, *, wait: bool = True) -> bool:
         if not hash:
             raise PpctlError(
                 f"{printable(name)} has no password to go back to",
-                "remove the user and add it again: ppctl deluser, ppctl adduser",
+                f"give it one first: {homes.command(index.home, 'passwd', printable(name))}",
             )
         file.put(name, hash)
         _save(index, host, file, [Note("enable", name)])

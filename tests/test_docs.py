@@ -381,6 +381,7 @@ REPORTS: list[tuple[str, list[str], bytes]] = [
     ("status", ["status"], b""),
     ("adduser", ["adduser", "bob", "--password-stdin"], b"a password"),
     ("adduser", ["adduser", "eve", "--generate"], b""),
+    ("adduser", ["adduser", "eve", "--generate", "--keep"], b""),
     ("passwd", ["passwd", "bob", "--generate"], b""),
     ("disable", ["disable", "bob"], b""),
     ("enable", ["enable", "bob"], b""),

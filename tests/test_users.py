@@ -138,7 +138,7 @@ ERRORS: list[tuple[str, bytes, Callable[[FakeHost], object], str, str]] = [
     ("comment", b"#bob:x\n", lambda h: users.remove(INDEX, h, ["bob"]), "no user bob", ""),
     ("nul", b"ann:x\n\0\0\0", lambda h: users.users(INDEX, h), "damaged", "backup"),
     ("nul, add", b"\0" * 64, lambda h: users.add(INDEX, h, "ann", HASH), "damaged", "backup"),
-    ("no hash", b"ann:!\n", lambda h: users.enable(INDEX, h, "ann"), "no password to go back", "deluser"),
+    ("no hash", b"ann:!\n", lambda h: users.enable(INDEX, h, "ann"), "no password to go back", "passwd -C"),
     ("blank", b"ann:x :y\n", lambda h: users.disable(INDEX, h, "ann"), "does not fit", f"passwd -C {HOME}"),
     ("bad first user", b"", lambda h: users.ensure_first_user(INDEX, h, "a:b"), "cannot contain `:`", ""),
 ]

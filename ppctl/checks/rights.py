@@ -27,11 +27,15 @@ def permissions(subject: Subject) -> Iterator[Finding]:
         yield warning(
             "uploads need no login, so everybody may upload everything, whatever is granted",
             where=subject.layout.settings,
-            mend="add upload to `login` in ppctl.yml, then: " + subject.ppctl("up"),
+            mend=subject.edit("add `upload` to `login`"),
         )
-    strangers = sorted(set(found.users) - set(_active(subject)) - set(_disabled(subject)))
+    strangers = sorted(set(found.users) - set(_lines(subject)))
     if strangers:
-        yield warning(f"permissions of users who are no more: {listed(strangers)}", where=path)
+        yield warning(
+            f"permissions of users who are no more: {listed(strangers)}",
+            where=path,
+            mend="; ".join(subject.ppctl("user reset", "--", name) for name in strangers),
+        )
 
 
 def tokens(subject: Subject) -> Iterator[Finding]:
@@ -77,7 +81,3 @@ def _lines(subject: Subject) -> dict[str, htpasswd.Line]:
 
 def _active(subject: Subject) -> list[str]:
     return [name for name, line in _lines(subject).items() if not line.disabled]
-
-
-def _disabled(subject: Subject) -> list[str]:
-    return [name for name, line in _lines(subject).items() if line.disabled]

@@ -37,7 +37,8 @@ def change(
 
 def reset(index: Index, host: Host, out: Output, name: str, *, wait: bool) -> int:
     """Let a user do what every user may. Returns the exit code."""
-    users.find(index, host, name)
+    if name not in permissions.read(index, host).users:  # something may be said of one who is no more
+        users.find(index, host, name)
     changed = permissions.reset(index, host, name, wait=wait)
     shown = printable(name)
     out.info(

@@ -180,7 +180,8 @@ def _show(data: dict[str, object], workers: list[Worker], cache: Cache | None, o
         f" {size(data['disk_free'])} free"
     )
     if cache:
-        out.text(f"  cache     {_cache_line(cache)}")
+        logs = homes.command(Path(str(data["home"])), "logs")
+        out.text(f"  cache     {_cache_line(cache, logs)}")
     columns = ("worker", "state", "answers", "pid", "uptime", "memory", "release")
     rows = [
         (
@@ -198,9 +199,9 @@ def _show(data: dict[str, object], workers: list[Worker], cache: Cache | None, o
     out.table(columns, rows)
 
 
-def _cache_line(cache: Cache) -> str:
+def _cache_line(cache: Cache, logs: str) -> str:
     if not cache.answers:
-        return f"{cache.state}, does not answer (ppctl logs): only what is here can be installed"
+        return f"{cache.state}, does not answer ({logs} says why): only what is here can be installed"
     kept = f"{size(cache.bytes)} of {size(cache.max_bytes)} from {cache.url}, {size(cache.memory)} memory"
     return f"{kept}; {cache.problem}" if cache.problem else kept
 

@@ -34,9 +34,10 @@ def adduser(
     Returns the exit code.
     """
     users.check_name(name)
-    if keep and any(user.name == name for user in users.users(index, host)):
+    there = next((user for user in users.users(index, host) if user.name == name), None) if keep else None
+    if there:
         out.info(f"{name} is there already and stays as before")
-        return out.result({"changed": False, "user": name})
+        return out.result({"changed": False, "user": name, **_data(there)})
     users.require_free(index, host, name)  # before anybody types a password
     credentials = passwords.obtain(source, cost=index.settings.password.bcrypt_cost, allow_weak=allow_weak)
     made = users.add(index, host, name, credentials.hash, detail=_how(source), wait=wait)

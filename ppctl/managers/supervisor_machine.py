@@ -66,5 +66,5 @@ def include_file(host: Host, stem: str) -> Path:
 
 
 def include_directory(host: Host) -> Path:
-    """Return the directory of what the machine's supervisord includes. Raises PpctlError as `include_file`."""
+    """Return the directory of what the machine's supervisord includes; raises as `include_file` does."""
     return include_file(host, "x").parent

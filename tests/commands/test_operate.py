@@ -1,4 +1,4 @@
-"""`ppctl logs --follow` and `restart`, until somebody has seen enough."""
+"""Processes of an index that is up: logs, restarts, and what is said where no worker runs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from ppctl import index
-from ppctl.commands import operate
+from ppctl import index, packages
+from ppctl.commands import operate, remove
 from ppctl.deployment import deployed
-from ppctl.errors import CommandFailed
+from ppctl.errors import CommandFailed, PpctlError
 from ppctl.layout import Layout
 from ppctl.machine import WorkerFailed
 from ppctl.managers import Process
@@ -92,6 +92,18 @@ def test_a_worker_that_is_started_over_and_over_is_not_waited_for(monkeypatch: p
     with pytest.raises(WorkerFailed, match="it ends as soon as it starts"):
         machine.wait_ready(deployed(world.host, Layout(HOME)), 1)
     assert len(shown) == 9
+
+
+@pytest.mark.parametrize("command", ["start", "up"])
+def test_without_workers_it_says_what_starts_them(command: str) -> None:
+    world = started()
+    found = index.load(world.host, HOME)
+    if command == "up":
+        remove.down(found, world.machine(), wait=True)
+    world.host.remove_tree(found.layout.run)
+    with pytest.raises(PpctlError, match="no worker of the index is running") as raised:
+        packages.projects(found, world.host)
+    assert f"ppctl {command} -C" in raised.value.hint
 
 
 @pytest.mark.usefixtures("impatient")

@@ -81,6 +81,15 @@ def test_a_revoke_limits_who_was_not_limited(home: Path) -> None:
     assert may("revoke", "ann", "upload") == _may(read=True)
 
 
+def test_what_is_said_of_somebody_who_is_no_user_any_more_can_be_forgotten(home: Path) -> None:
+    may("grant", "ann", "read")
+    users = (home / "htpasswd").read_text().splitlines(keepends=True)
+    (home / "htpasswd").write_text("".join(line for line in users if not line.startswith("ann:")))
+    assert may("reset", "ann") is None
+    assert stored(home) == {"version": 1, "users": {}, "tokens": {}}
+    assert ppctl("user", "reset", "ann").code == 1
+
+
 def test_what_changes_nothing_says_so_and_writes_nothing(home: Path) -> None:
     may("grant", "ann", "read")
     before = (home / "permissions.json").stat().st_mtime_ns, (home / "audit.log").read_bytes()

@@ -52,6 +52,16 @@ def test_adduser_from_stdin_can_log_in_everywhere(home: Path) -> None:
     )
 
 
+def test_keep_leaves_a_user_who_is_there_alone_and_tells_programs_as_much_as_of_a_new_one(home: Path) -> None:
+    before = (home / "htpasswd").read_bytes()
+    ran = ppctl("adduser", "old", "--generate", "--keep")
+    assert (ran.code, ran.out) == (0, "old is there already and stays as before\n")
+    kept = ppctl("adduser", "old", "--generate", "--keep", "--json").result
+    assert kept == {"changed": False, "user": "old", "scheme": "sha1", "weak": True, "disabled": False}
+    assert (home / "htpasswd").read_bytes() == before
+    assert set(ppctl("adduser", "new", "--generate", "--keep", "--json").result) == {*kept, "password"}
+
+
 def test_a_short_password_is_taken_with_a_warning(home: Path) -> None:
     for command, password, warns in (
         ("adduser", b"x" * 14, True),

@@ -175,7 +175,7 @@ def test_without_a_worker(home: Home) -> None:
     ran = ppctl("packages", "list")
     assert ran.code == 1
     assert "no worker of the index is running" in ran.err
-    assert "ppctl start" in ran.err
+    assert "ppctl up" in ran.err, "it is not under a manager"
 
 
 def test_marks_that_are_gone_come_back_from_their_copy(home: Home) -> None:
