@@ -157,6 +157,7 @@ class WaitAnnouncer(Protocol):
 
 
 def reason(error: OSError) -> str:
+    """Return in words what the machine says."""
     return os.strerror(error.errno) if error.errno else str(error)
 
 
@@ -170,6 +171,7 @@ def telling(action: str, path: Path) -> Iterator[None]:
 
 
 def hint(error: OSError, path: Path) -> str:
+    """Return what to do about an error with `path`; "" where that depends."""
     if error.errno == errno.ENOSPC:
         return f"free some space on the file system of {path.parent}, then run the command again"
     if error.errno in (errno.EACCES, errno.EPERM):

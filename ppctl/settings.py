@@ -87,8 +87,8 @@ class Cache(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 
     @property
     def max_bytes(self) -> int:
-        """How much is kept, in bytes; the units are powers of 1024."""
-        return int(self.max_size[:-2]) << {"kB": 10, "MB": 20, "GB": 30}[self.max_size[-2:]]
+        """How much is kept, in bytes."""
+        return size_in_bytes(self.max_size)
 
 
 class Server(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

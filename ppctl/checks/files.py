@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from ppctl.deployment import read_manifest
 from ppctl.host import FileInfo
 from ppctl.settings import ManagerName, size_in_bytes
 
-TEMPORARY = re.compile(r"^\..+\.(\d+)\.tmp$")  # the names that LocalHost.write and link use
 BUILD_SECONDS = 900.0  # a release that somebody is building right now is not half-built
 MB = 1 << 20
 WRITABLE, READABLE, OPEN = 0o022, 0o007, 0o077
@@ -107,12 +105,7 @@ def leftovers(subject: Subject) -> Iterator[Finding]:
     host, layout = subject.host, subject.layout
     outside = {path.parent for path in read_manifest(host, layout).paths}
     places = {layout.home, layout.releases, layout.client_files, *outside}
-    left = []
-    for directory in sorted(places):
-        for name in host.list(directory):
-            match = TEMPORARY.match(name)
-            if match and host.stat(Path("/proc") / match[1]) is None:
-                left.append(directory / name)
+    left = [path for directory in sorted(places) for path in host.leftovers(directory)]
     if left:
         yield warning(
             f"left by a ppctl that was killed: {listed(left)}",

@@ -76,17 +76,12 @@ def what_goes(found: Index, *, purge: bool) -> str:
 
 def _own_paths(layout: Layout, *, purge: bool) -> list[Path]:
     """Return what ppctl makes in a home; the settings last: until they are gone, `destroy` can go on."""
-    own = [
+    return [
         *(layout.releases, layout.run, layout.logs, layout.client_files, layout.run_script),
         *(layout.server_config, layout.supervisor_program, layout.supervisord_conf),
         *(layout.cache, layout.cache_script, layout.cache_config, layout.supervisor_cache),
-        *(
-            layout.htpasswd,
-            layout.permissions,
-            layout.audit_log,
-            layout.users_lock,
-            layout.verified,
-            layout.manifest,
-        ),
+        *(layout.htpasswd, layout.permissions, layout.audit_log, layout.users_lock),
+        *(layout.verified, layout.manifest),
+        *([layout.packages] if purge else []),
+        layout.settings,
     ]
-    return [*own, *([layout.packages] if purge else []), layout.settings]

@@ -10,7 +10,6 @@ import logging
 import re
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from ppctl.server.archives import BadArchive, Tar, open_zip
@@ -61,16 +60,6 @@ def read(file: BinaryIO, file_name: str) -> Metadata | None:
         return parse(body, file_name) if body else None
     except Exception as e:  # zipfile and zlib tell broken archives by a dozen kinds of errors
         log.info("no metadata in %s: %s", file_name, e)
-        return None
-
-
-def read_path(path: Path) -> Metadata | None:
-    """Return the metadata in the package file at `path`; None when there is none. Never raises."""
-    try:
-        with open(path, "rb") as file:
-            return read(file, path.name)
-    except OSError as e:
-        log.info("no metadata in %s: %s", path.name, e)
         return None
 
 
