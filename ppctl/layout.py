@@ -25,7 +25,7 @@ class Layout:
 
     @property
     def settings(self) -> Path:
-        """The operator's settings (`ppctl.yml`)."""
+        """The operator's settings."""
         return self.home / SETTINGS_NAME
 
     @property
@@ -40,23 +40,38 @@ class Layout:
 
     @property
     def names_copy(self) -> Path:
-        """A copy of these names, for when the packages are copied without it."""
+        """A copy of `packages/.ppctl-names`, which comes back from it where it is gone."""
         return self.run / "names.copy"
-
-    @property
-    def marks_copy(self) -> Path:
-        """A copy of `packages/.ppctl-marks.json`, which comes back from it where it is gone"""
-        return self.run / "marks.copy"
-
-    @property
-    def owners_copy(self) -> Path:
-        """A copy of `packages/.ppctl-owners.json`, which comes back from it where it is gone"""
-        return self.run / "owners.copy"
 
     @property
     def names_lost(self) -> Path:
         """There when the list of names was made of nothing but what was here."""
         return self.run / "names-lost"
+
+    @property
+    def marks(self) -> Path:
+        """What is yanked, archived, … (ppctl/server/marks.py)."""
+        return self.packages / ".ppctl-marks.json"
+
+    @property
+    def marks_copy(self) -> Path:
+        """A copy of `packages/.ppctl-marks.json`, which comes back from it where it is gone."""
+        return self.run / "marks.copy"
+
+    @property
+    def owners(self) -> Path:
+        """Whose projects they are, with `ownership: true` (ppctl/server/owners.py)."""
+        return self.packages / ".ppctl-owners.json"
+
+    @property
+    def owners_copy(self) -> Path:
+        """A copy of `packages/.ppctl-owners.json`, which comes back from it where it is gone."""
+        return self.run / "owners.copy"
+
+    @property
+    def refused_logins(self) -> Path:
+        """The logins that the workers have refused; the older ones are in `.log.1`."""
+        return self.run / "refused-logins.log"
 
     @property
     def htpasswd(self) -> Path:
@@ -179,7 +194,7 @@ class Layout:
         return self.home / "client"
 
     def worker_socket(self, number: int) -> Path:
-        """The UNIX socket on which worker `number` (from 1) answers health checks."""
+        """The UNIX socket on which worker `number` (from 1) answers ppctl: `status`, `packages`, …"""
         return self.run / f"worker-{number}.sock"
 
     def worker_log(self, number: int) -> Path:

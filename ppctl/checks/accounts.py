@@ -122,7 +122,7 @@ def guesses(subject: Subject) -> Iterator[Finding]:
         f"{len(recent)} logins were refused in the last hour, {count} of them from {address}, {tries} for "
         + ("names of nobody" if name == refused.NOBODY else f"the user {name}")
         + ": somebody guesses, or a program has an old password",
-        where=subject.layout.run / refused.FILE_NAME,
+        where=subject.layout.refused_logins,
         mend=f"look who it is: {subject.ppctl('audit', '--logins')}; keep that out, or mend the program",
     )
 

@@ -40,7 +40,9 @@ class PackageControl:
         self._catalogue = catalogue
         self._owners = owners
         self._known = known
-        self._marks = kept.Twice(catalogue.packages / marks.FILE_NAME, catalogue.path.with_name("marks.copy"))
+        self._marks = kept.Twice(
+            catalogue.packages / marks.FILE_NAME, catalogue.path.with_name(marks.COPY_NAME)
+        )
         self._lock = catalogue.path.with_name("marks.lock")
         self._actions: dict[str, Callable[[str, dict[str, str]], dict[str, Any]]] = {
             "yank": self._yank,

@@ -20,6 +20,7 @@ from typing import Any
 log = logging.getLogger("ppctl.server.marks")
 
 FILE_NAME = ".ppctl-marks.json"
+COPY_NAME = "marks.copy"
 STATUSES = ("active", "archived", "quarantined", "deprecated")
 CLOSED = frozenset({"archived", "quarantined"})
 """Projects with these take no uploads (PEP 792)."""

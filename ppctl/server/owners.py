@@ -16,6 +16,7 @@ from ppctl.server.followed import Followed
 log = logging.getLogger("ppctl.server.owners")
 
 FILE_NAME = ".ppctl-owners.json"
+COPY_NAME = "owners.copy"
 UNKNOWN = ""
 """Stands for the owner of every project when the file cannot be read: nobody's name."""
 
@@ -30,7 +31,7 @@ class Owners:
     def __init__(self, packages: Path, run: Path) -> None:
         self._path = packages / FILE_NAME
         self._lock = run / "owners.lock"
-        self._kept = kept.Twice(self._path, run / "owners.copy")
+        self._kept = kept.Twice(self._path, run / COPY_NAME)
         self._file = Followed(self._path, parse)
 
     def begin(self) -> None:

@@ -24,6 +24,7 @@ from ppctl.fleet import HostResult
 from ppctl.output import Output
 from ppctl.server import htpasswd, permissions
 from tests.cli import Ran, ppctl
+from tests.test_docs import reference
 
 Popen = subprocess.Popen
 
@@ -423,6 +424,27 @@ def test_users_diff_says_whose_password_may_be_another(ansible: Ansible) -> None
     ran = ppctl("users", "--on", "all", "--diff")
     assert "may be another one: ann" in ran.out and "bob" not in ran.out
     assert ppctl("users", "--on", "all", "--diff", "--json").result["hashed_apart"] == ["ann"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "made"),
+    [
+        ("restart", set()),
+        ("passwd bob --generate", {"password"}),
+        ("token create ci --user bob --read", {"token"}),
+    ],
+)
+def test_the_json_fields_are_the_documented_ones(ansible: Ansible, argv: str, made: set[str]) -> None:
+    ansible.answer(event("web1", **DONE), event("web2", **DONE))
+    fields = set(ppctl(*argv.split(), "--on", "all", "--json").result)
+    assert fields == {field for field, _ in reference.ON} | made
+    assert made <= {field.rstrip("?") for field, _ in reference.MADE_ON}
+
+
+def test_the_json_fields_of_users_diff_are_the_documented_ones(ansible: Ansible) -> None:
+    ansible.answer(event("web1", results=[index({"users": []})]))
+    fields = set(ppctl("users", "--diff", "--on", "all", "--json").result)
+    assert fields == {field for field, _ in reference.DIFFERENCES}
 
 
 def test_users_diff_also_shows_what_they_may_do(ansible: Ansible) -> None:
