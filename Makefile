@@ -30,9 +30,10 @@ help:
 	@echo "make fleet   for many hosts: ppctl and Ansible in .venv, and a wheelhouse for hosts without internet"
 	@echo "make wheels  fill the directory wheels: with it make up needs no internet (WHEELS=DIR: another one)"
 	@echo "make test    every test;  make unit: the quick ones"
-	@echo "make lint    ruff, mypy, shellcheck, yamllint;  make format: ruff format"
+	@echo "make lint    ruff, mypy, yamllint, ansible-lint, shellcheck;  make format: ruff format"
 	@echo "make docs    write the generated reference pages;  make bench: the benchmarks"
 	@echo "make lock    resolve the versions that a release holds anew"
+	@echo "make wheel   the wheel of ppctl in dist;  make clean: remove what these have made"
 
 up: $(VENV)/.ppctl
 	@$(BIN)/ppctl init --quiet --keep $(if $(PORT),--port "$(PORT)")

@@ -1,4 +1,4 @@
-"""A machine: files, links, locks, accounts, processes. Nothing else in ppctl touches one.
+"""A machine: files, links, locks, accounts, programs. What ppctl changes on one goes through here.
 
 `Host` is the Protocol that everything else is written against; this machine is `LocalHost` (local_host.py).
 The tests have an in-memory one (`tests/fake_host.py`).

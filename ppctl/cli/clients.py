@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ppctl.cli.options import Call, command, confirming
+from ppctl.cli.options import TIMEOUT, Call, command, confirming
 from ppctl.errors import UsageError
 from ppctl.output import Output
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 Options = dict[str, Any]
 
-_INDEX_OPTIONS = (
-    click.option("--url", metavar="URL", help="The index's URL: no home is needed then (with --name)."),
+_URL = "The index's URL: no home is needed then"
+_LOGIN_OPTIONS = (
     click.option("--user", metavar="NAME", default="", help="The login name to write or to use."),
     click.option("--password-stdin", is_flag=True, help="Read the password from standard input."),
 )
@@ -66,7 +66,8 @@ def _client_command(name: str, short_help: str, help_text: str) -> click.Command
     def run(call: Call, /, **options: Any) -> int:
         return _client(call, name, options)
 
-    options = [*_FILE_OPTIONS, *_INDEX_OPTIONS, *_OWN_OPTIONS.get(name, [])]
+    url = click.option("--url", metavar="URL", help=f"{_URL} (with --name).")
+    options = [*_FILE_OPTIONS, url, *_LOGIN_OPTIONS, *_OWN_OPTIONS.get(name, [])]
     return command(name=name, short_help=short_help, help=help_text)(_with(options, run))
 
 
@@ -195,11 +196,9 @@ Exit code 1 if something does not work.
 """
 
 
-_TIMEOUT = click.option(
-    "--timeout", type=click.FloatRange(0.1), default=15.0, show_default=True, help="Seconds to wait."
-)
+_CHECK_OPTIONS = (click.option("--url", metavar="URL", help=f"{_URL}."), *_LOGIN_OPTIONS, TIMEOUT)
 _CHECK = command(name="check", short_help="Prove that the index works from here.", help=_CHECK_HELP)(
-    _with([*_INDEX_OPTIONS, _TIMEOUT], _check)
+    _with(_CHECK_OPTIONS, _check)
 )
 
 

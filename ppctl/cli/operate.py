@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
-from ppctl.cli.options import Call, command
+from ppctl.cli.options import TIMEOUT, Call, command
 
-WORKER = click.option("--worker", "numbers", metavar="N", type=int, multiple=True, help="Only this worker.")
+WORKER = click.option(
+    "--worker", "numbers", metavar="N", type=int, multiple=True, help="Only this worker; may be repeated."
+)
 
 
 @command(name="status", fleet=True, short_help="Show whether the index is well.")
@@ -51,7 +53,15 @@ def restart(call: Call, numbers: tuple[int, ...]) -> int:
 
 
 @command(name="logs", fleet=True, short_help="Show the workers' logs.")
-@click.option("-n", "--lines", type=click.IntRange(0), default=50, show_default=True, help="Lines of each.")
+@click.option(
+    "-n",
+    "--lines",
+    metavar="N",
+    type=click.IntRange(0),
+    default=50,
+    show_default=True,
+    help="The last N lines of each.",
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on as lines are written, until Ctrl-C.")
 @WORKER
 def logs(call: Call, numbers: tuple[int, ...], lines: int, follow: bool) -> int:
@@ -64,9 +74,7 @@ def logs(call: Call, numbers: tuple[int, ...], lines: int, follow: bool) -> int:
 
 
 @command(name="verify", changes=True, short_help="Prove on this host that the index works.")
-@click.option(
-    "--timeout", type=click.FloatRange(0.1), default=15.0, show_default=True, help="Seconds to wait."
-)
+@TIMEOUT
 def verify(call: Call, timeout: float) -> int:
     """Prove that the index works, by using it: every worker, listing, and a real package.
 

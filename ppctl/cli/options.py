@@ -23,6 +23,15 @@ if TYPE_CHECKING:
 
 HELP_OPTIONS = {"help_option_names": ["-h", "--help"]}
 
+TIMEOUT = click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(0.1),
+    default=15.0,
+    show_default=True,
+    help="How long to wait for each answer.",
+)
+
 # Not readable is for ppctl itself to explain: sudo, or the owner's account.
 HOME = click.Path(readable=False)
 
