@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ppctl import fleet
@@ -105,15 +105,10 @@ def report(
     `made`: a password or a token that was made up; `again` returns what to type to finish with the password
     on hosts.
     """
-    rows: list[Row] = []
     for result in results:
         for line in lines(name, result):
             out.text(printable(line))
-        for index, healthy, words in summary(name, result):
-            state = "ok" if healthy else "not well" if result.state == fleet.OK else result.state
-            if state == "ok" and result.changed and words not in UNCHANGED:
-                state = "changed"
-            rows.append((result.host, index, state, printable(words)))
+    rows = [row for result in results for row in _rows(name, result)]
     out.table(["host", "index", "result", "what"], _on_a_screen(rows, out) if name == "status" else rows)
     failed = sorted({row[0] for row in rows if row[2] in (fleet.FAILED, fleet.UNREACHABLE, "not well")})
     waiting, interrupted = (
@@ -123,11 +118,7 @@ def report(
     left = [*failed, *waiting, *interrupted]
     done = [result.host for result in results if result.host not in left]
     if left:
-        rest = ""
-        if made and "token" in made:
-            rest = "token, give it on standard input: --token-stdin"
-        elif made and again and _may_be_set(results):
-            rest = f"password, type it in: {again(left)}"
+        rest = _the_same(results, left, made, again)
         _tell_what_is_left(out, name, (done, left), hints(results), rest)
         if interrupted:
             # With what was made up it goes on as was said above.
@@ -147,6 +138,29 @@ def report(
     }
     code = EXIT_INTERRUPTED if interrupted else EXIT_FAILED if left else EXIT_OK
     return out.result(data, exit_code=code)
+
+
+def _rows(name: str, result: HostResult) -> Iterator[Row]:
+    """Yield a row of the table for each index of a host."""
+    for index, healthy, words in summary(name, result):
+        state = "ok" if healthy else "not well" if result.state == fleet.OK else result.state
+        if state == "ok" and result.changed and words not in UNCHANGED:
+            state = "changed"
+        yield result.host, index, state, printable(words)
+
+
+def _the_same(
+    results: Sequence[HostResult],
+    left: Sequence[str],
+    made: Mapping[str, str] | None,
+    again: Callable[[Sequence[str]], str] | None,
+) -> str:
+    """Return how the hosts that are left get the password or token that was made up; "" where none has it."""
+    if made and "token" in made:
+        return "token, give it on standard input: --token-stdin"
+    if made and again and _may_be_set(results):
+        return f"password, type it in: {again(left)}"
+    return ""
 
 
 def _may_be_set(results: Sequence[HostResult]) -> bool:

@@ -108,14 +108,9 @@ def take_over(
         return engine.show(whole, False, home, machine.out, exit_code=exit_code, is_verified=False)
     if is_new:
         engine.make_home(host, home)
+    done = [*_preparing(made), *changes]
     with host.lock(found.layout.lock, purpose="ppctl take-over", wait=wait):
-        done = [*_preparing(made), *changes]
-        for change in done:
-            if not change.bookkeeping:
-                machine.out.progress(plan.describe(change))
-            if change.interrupts:
-                machine.out.warn(change.interrupts)
-            change.apply(machine)
+        _apply(done, machine)
     visible = [change for change in done if not change.bookkeeping]
     try:
         return engine.up(
@@ -127,6 +122,15 @@ def take_over(
             old.program.bring_back()
             e.message += "\nthe old server was started again"
         raise
+
+
+def _apply(changes: list[Change], machine: Machine) -> None:
+    for change in changes:
+        if not change.bookkeeping:
+            machine.out.progress(plan.describe(change))
+        if change.interrupts:
+            machine.out.warn(change.interrupts)
+        change.apply(machine)
 
 
 def _require_deployed(old: Old, found: Index, host: Host) -> None:

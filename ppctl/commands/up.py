@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ppctl import desired as desired_module
@@ -139,13 +139,12 @@ def up(
     if first_user is not None:
         users.check_name(first_user)
     found, is_new = load_or_new(host, home, given)
-    if not dry_run:
-        index.require_access(found, host)
     if dry_run:
         made = make_plan(found, machine, given)
         is_verified = _is_verified(found, host, made.desired)
         is_new = is_new and given is None
         return show(made, is_new, home, out, exit_code=exit_code, is_verified=is_verified)
+    index.require_access(found, host)
     if is_new:
         make_plan(found, machine, given)  # where it cannot work, not even the home is made
         make_home(host, home)
@@ -153,23 +152,15 @@ def up(
         is_first = not releases.current(found.layout, host)  # also when an earlier one has failed
         found, desired, changes = _bring_about(found, machine, given)
     password = users.ensure_first_user(found, host, first_user) if first_user else None
+    made_user = {"name": first_user, "password": password} if first_user and password else None
     _tell(found, changes, out)
-    if password:
+    if made_user:
         out.text(f"\nfirst user: {first_user}\npassword:   {password}   (shown only now)")
-    if password or is_first:
-        _tell_next(found, machine, first_user or "" if password else "")
+    if made_user or is_first:
+        _tell_next(found, machine, made_user["name"] if made_user else "")
     if is_first:
         _tell_of_supervisord(found, desired, machine)
-    changes = [*before, *changes]
-    result = {
-        "changed": bool(changes),
-        "changes": [change.to_data() for change in changes],
-        "verified": _is_verified(found, host, desired),
-        **_urls(found),
-    }
-    if password:
-        result["first_user"] = {"name": first_user, "password": password}
-    return out.result(result)
+    return out.result(_data(found, host, desired, [*before, *changes], made_user))
 
 
 def _bring_about(found: Index, machine: Machine, given: bytes | None) -> tuple[Index, Desired, list[Change]]:
@@ -192,8 +183,19 @@ def _is_verified(found: Index, host: Host, desired: Desired) -> bool:
     return verified.is_verified(found, host, desired.generation, desired.release.id)
 
 
-def _urls(found: Index) -> dict[str, object]:
-    return {"home": found.home, "url": found.settings.url, "simple_url": found.settings.simple_url}
+def _data(
+    found: Index, host: Host, desired: Desired, changes: list[Change], made_user: Mapping[str, str] | None
+) -> dict[str, object]:
+    """Return what programs are told of an `up`."""
+    return {
+        "changed": bool(changes),
+        "changes": [change.to_data() for change in changes],
+        "verified": _is_verified(found, host, desired),
+        "home": found.home,
+        "url": found.settings.url,
+        "simple_url": found.settings.simple_url,
+        **({"first_user": made_user} if made_user else {}),
+    }
 
 
 def show(
