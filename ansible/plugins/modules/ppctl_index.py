@@ -190,8 +190,9 @@ def read(path):
         return ""
 
 
-def assumed(module, path, text, why):
+def assumed(module, text, why):
     """End the module where the plan cannot be made yet: in check mode, on a host that is not ready."""
+    path = os.path.join(module.params["home"], SETTINGS_NAME)
     before = read(path)
     parts = (
         [{"before_header": path, "after_header": path, "before": before, "after": text}]
@@ -215,28 +216,20 @@ def will_be_free(module, error):
 
 def present(module, ppctl):
     """Bring the index to its settings."""
-    home = module.params["home"]
     text = settings_text(module.params["settings"])
-    arguments = [*bring_up(module.params["takes_over"]), "--home", home, "--settings", "-"]
+    arguments = [*bring_up(module.params["takes_over"]), "--home", module.params["home"], "--settings", "-"]
     if module.check_mode:
         arguments.append("--dry-run")
         pending = module.params["pending"] + ([] if ppctl.is_installed() else ["ppctl"])
         if pending:
-            assumed(
-                module,
-                os.path.join(home, SETTINGS_NAME),
-                text,
-                f"after the installation of {', '.join(pending)}",
-            )
+            assumed(module, text, f"after the installation of {', '.join(pending)}")
     ppctl.require()
     envelope = ppctl.ask(*arguments, stdin=text)
     if module.check_mode and will_be_free(module, envelope.get("error") or {}):
-        assumed(module, os.path.join(home, SETTINGS_NAME), text, "after the removal of another index")
+        assumed(module, text, "after the removal of another index")
     if module.check_mode and module.params["outdated"]:
         if "error" in envelope:
-            assumed(
-                module, os.path.join(home, SETTINGS_NAME), text, "after the installation of another ppctl"
-            )
+            assumed(module, text, "after the installation of another ppctl")
         module.warn(OTHER_PLAN)
     result = ppctl.result(envelope)
     found = {key: result[key] for key in ("changed", "changes", "url", "simple_url") if key in result}
@@ -302,9 +295,8 @@ def main():
         supports_check_mode=True,
     )
     ppctl = Ppctl(module, module.params["executable"])
-    if module.params["state"] == "absent":
-        absent(module, ppctl)
-    present(module, ppctl)
+    act = absent if module.params["state"] == "absent" else present
+    act(module, ppctl)
 
 
 if __name__ == "__main__":
