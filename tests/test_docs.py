@@ -369,6 +369,13 @@ def test_pages_are_reachable() -> None:
     in_no_page(wrong)
 
 
+def test_every_dependency_has_its_reason() -> None:
+    text = (ROOT / "docs/adr/0002-dependencies.md").read_text()
+    listed = re.findall(r'"([A-Za-z][\w-]*)(?:[<>=][^"]*)"', (ROOT / "pyproject.toml").read_text())
+    assert {"click", "ansible-core", "yamllint", "pyinfra"} <= set(listed)
+    assert not [name for name in listed if not re.search(rf"\b{re.escape(name)}\b", text)]
+
+
 # -- JSON ----------------------------------------------------------------------------------------------
 
 REPORTS: list[tuple[str, list[str], bytes]] = [
