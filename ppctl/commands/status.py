@@ -171,17 +171,18 @@ def _show(data: dict[str, object], workers: list[Worker], cache: Cache | None, o
     styles = {HEALTHY: "good", DEGRADED: "warn", DOWN: "bad"}
     health = str(data["health"])
     out.text(f"{data['name']}: {out.style(health, styles[health])}  {data['url']}")
-    if data["problem"]:
-        doctor = homes.command(Path(str(data["home"])), "doctor")
-        out.text(f"  it does not answer: {data['problem']} ({doctor} tells more)")
+    home = Path(str(data["home"]))
+    if workers and all(worker.state == "stopped" for worker in workers):
+        out.text(f"  every worker is stopped ({homes.command(home, 'start')} starts them)")
+    elif data["problem"]:
+        out.text(f"  it does not answer: {data['problem']} ({homes.command(home, 'doctor')} tells more)")
     out.text(f"  home      {data['home']}  ({data['manager']}, {data['mode']})")
     out.text(
         f"  contents  {counted(data['packages'], 'package')}, {counted(data['users'], 'user')},"
         f" {size(data['disk_free'])} free"
     )
     if cache:
-        logs = homes.command(Path(str(data["home"])), "logs")
-        out.text(f"  cache     {_cache_line(cache, logs)}")
+        out.text(f"  cache     {_cache_line(cache, homes.command(home, 'logs'))}")
     columns = ("worker", "state", "answers", "pid", "uptime", "memory", "release")
     rows = [
         (

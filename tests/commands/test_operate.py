@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from ppctl import index, packages
-from ppctl.commands import operate, remove
+from ppctl.commands import operate, remove, status
 from ppctl.deployment import deployed
 from ppctl.errors import CommandFailed, PpctlError
 from ppctl.layout import Layout
@@ -92,6 +92,17 @@ def test_a_worker_that_is_started_over_and_over_is_not_waited_for(monkeypatch: p
     with pytest.raises(WorkerFailed, match="it ends as soon as it starts"):
         machine.wait_ready(deployed(world.host, Layout(HOME)), 1)
     assert len(shown) == 9
+
+
+def test_status_of_workers_that_are_stopped_says_what_starts_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "_contents", lambda *_: {"packages": 0, "users": 0, "disk_free": 1})
+    world = started()
+    found = index.load(world.host, HOME)
+    assert status.status(found, world.machine()) == 0
+    assert "stopped" not in world.stdout.getvalue()
+    operate.stop(found, world.machine(), wait=True)
+    assert status.status(found, world.machine()) == 1
+    assert f"every worker is stopped (ppctl start -C {HOME} starts them)" in world.stdout.getvalue()
 
 
 @pytest.mark.parametrize("command", ["start", "up"])
