@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import urlencode
 
 from ppctl import homes, workers
 from ppctl.deployment import read_manifest
@@ -28,9 +28,13 @@ def projects(index: Index, host: Host, *, former: bool = False) -> list[str]:
     return found
 
 
-def project(index: Index, host: Host, name: str) -> dict[str, Any]:
-    """Return a project's `project` (normalised), `status`, `reason` and `files`. Raises PpctlError."""
-    return _about(index, host, name, f"{PATH}?project={quote(name, safe='')}")
+def project(index: Index, host: Host, name: str, version: str = "") -> dict[str, Any]:
+    """Return a project's `project` (normalised), `status`, `reason`, `owner` and `files`.
+
+    `version`: only the files of this one. Raises PpctlError when there is no such project or version.
+    """
+    query = urlencode({"project": name, "version": version} if version else {"project": name})
+    return _about(index, host, name, f"{PATH}?{query}")
 
 
 def change(index: Index, host: Host, action: str, name: str, **more: str) -> tuple[bool, list[str]]:

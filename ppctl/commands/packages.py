@@ -80,10 +80,11 @@ def remove(
     index: Index, host: Host, out: Output, name: str, version: str, *, confirm: Callable[[str], bool]
 ) -> int:
     """Remove the files of a version, for good. Returns the exit code."""
-    found = packages.project(index, host, name)
-    there = [file["path"] for file in found["files"]]
-    if not confirm(f"remove {printable(name)} {printable(version)} for good (to hide it, yank it)?"):
+    going = packages.project(index, host, name, version)["files"]
+    what = f"{printable(name)} {printable(version)} ({counted(len(going), 'file')})"
+    if not confirm(f"remove {what} for good (to hide it, yank it)?"):
         raise PpctlError("nothing was removed", "to go on without being asked: --yes")
+    there = packages.project(index, host, name)["files"]
     changed, files = packages.change(index, host, "remove", name, version=version)
     _say_removed(out, files, left=len(there) - len(files), name=name)
     return out.result({"changed": changed, "files": files})

@@ -62,7 +62,7 @@ class PackageControl:
         try:
             if environ["REQUEST_METHOD"] == "GET":
                 query = parse_qs(environ.get("QUERY_STRING", ""))
-                return 200, self._list(query.get("project", [""])[0])
+                return 200, self._list(*(query.get(key, [""])[0] for key in ("project", "version")))
             asked = _body(environ)
             if asked.get("action") == "forget":
                 return 200, self._forget(normalize(asked.get("project", "")))
@@ -73,19 +73,20 @@ class PackageControl:
         except Refused as e:
             return e.status, {"error": str(e)}
 
-    def _list(self, project: str) -> dict[str, Any]:
+    def _list(self, project: str, version: str) -> dict[str, Any]:
         if not project:
             there = self._catalogue.projects()
             return {"projects": there, "former": self._former(there)}
         name = self._project({"project": project})
         with kept.alone(self._lock):
             said = self._read().get(name, Marks())
+        files = self._release(name, {"version": version}) if version else self._catalogue.files(name)
         return {
             "project": name,
             "status": said.status or "active",
             "reason": said.reason,
             "owner": self._owners.of(name),
-            "files": [_describe(file, said) for file in self._catalogue.files(name)],
+            "files": [_describe(file, said) for file in files],
         }
 
     def _yank(self, project: str, asked: dict[str, str]) -> dict[str, Any]:
@@ -110,9 +111,9 @@ class PackageControl:
         status, reason = asked.get("status", ""), asked.get("reason", "")[:_MAX_REASON]
         if status not in STATUSES:
             raise Refused(400, f"no such status: {status}")
-        kept, why = (None, "") if status == "active" else (status, reason)
+        wanted, why = (None, "") if status == "active" else (status, reason)
         with self._changing(project) as change:
-            changed = change(lambda said: replace(said, status=kept, reason=why))
+            changed = change(lambda said: replace(said, status=wanted, reason=why))
         log.info("%s is %s: %s", project, status, reason or "no reason")
         return {"changed": changed, "files": [file.path for file in self._catalogue.files(project)]}
 
@@ -150,9 +151,13 @@ class PackageControl:
         return {"changed": changed, "files": []}
 
     def _project(self, asked: dict[str, str]) -> str:
+        """Return the project that is meant: one with files, or of which something is said."""
         name = normalize(asked.get("project", ""))
-        if not self._catalogue.has(name):
-            raise Refused(404, f"there is no project {name}")
+        if self._catalogue.has(name) or self._owners.of(name):
+            return name
+        with kept.alone(self._lock):
+            if name not in self._read():
+                raise Refused(404, f"there is no project {name}")
         return name
 
     def _release(self, project: str, asked: dict[str, str]) -> list[File]:
@@ -161,7 +166,7 @@ class PackageControl:
         found = [file for file in files if file.release == wanted]
         if not found:
             there = ", ".join(dict.fromkeys(file.release for file in files))
-            raise Refused(404, f"{project} has no version {wanted}; it has {there}")
+            raise Refused(404, f"{project} has no version {wanted}; it has {there or 'no files'}")
         return found
 
     def _read(self) -> dict[str, Marks]:

@@ -133,6 +133,7 @@ def test_remove(home: Home) -> None:
         (["yank", "nothing", "1.0"], "there is no project nothing"),
         (["yank", "foo-bar", "6.6"], "foo-bar has no version 6.6; it has 1.0, 1.1"),
         (["remove", "foo-bar", "../x", "--yes"], "has no version"),
+        (["remove", "foo-bar", "6.6"], "foo-bar has no version 6.6; it has 1.0, 1.1"),  # before it asks
     ],
 )
 def test_what_is_not_there(home: Home, argv: list[str], said: str) -> None:
@@ -140,6 +141,19 @@ def test_what_is_not_there(home: Home, argv: list[str], said: str) -> None:
     assert ran.code == 1
     assert said in ran.err
     assert len(listed(home)) == 2
+
+
+def test_what_is_said_of_a_project_without_files_can_be_changed(home: Home) -> None:
+    Owners(home.path / "packages", home.path / "run").put("foo-bar", "ann")
+    ppctl("packages", "status", "foo-bar", "archived")
+    for version in ("1.0", "1.1"):
+        assert ppctl("packages", "remove", "foo-bar", version, "--yes").code == 0
+    assert "has no version 1.0; it has no files" in ppctl("packages", "yank", "foo-bar", "1.0").err
+    assert ppctl("packages", "owner", "foo-bar").out == "foo-bar belongs to ann\n"
+    assert ppctl("packages", "owner", "foo-bar", "--nobody").out == "foo-bar belongs to nobody\n"
+    assert "foo-bar is archived" in ppctl("packages", "list", "foo-bar").out
+    assert ppctl("packages", "status", "foo-bar", "active").out == "foo-bar is active\n"
+    assert "there is no project foo-bar" in ppctl("packages", "list", "foo-bar").err
 
 
 def test_a_name_that_was_here_is_forgotten_when_told(home: Home) -> None:
