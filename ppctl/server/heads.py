@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import selectors
+import socket
 import time
 from collections.abc import Callable
 from functools import partial
@@ -144,7 +145,7 @@ class HeadsFirst(gthread.ThreadWorker):  # type: ignore[misc]
         """Close the oldest connection that has sent no request, or is idle. Returns whether there was one."""
         for waiting in (self.pending_conns, self.keepalived_conns):
             for conn in waiting:
-                if isinstance(conn.client, tuple):  # not the manager's
+                if isinstance(conn.client, tuple) and _is_silent(conn.sock):  # not the manager's
                     waiting.remove(conn)
                     self._unwatch_and_forget(conn)
                     return True
@@ -161,6 +162,20 @@ class HeadsFirst(gthread.ThreadWorker):  # type: ignore[misc]
     def _forget(self, conn: Any) -> None:
         self.nr_conns -= 1
         conn.close()
+
+
+def _is_silent(client: Any) -> bool:
+    """Return whether nothing has come that has not been read: who has sent something is about to be heard.
+
+    Perhaps in this very round of the event loop, which must not meet a closed connection.
+    """
+    try:
+        client.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def _is_ready(head: bytes) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -162,6 +164,28 @@ def test_idle_connections_make_room() -> None:
             process = home.workers[0].describe()["process"]
             assert len(os.listdir(f"/proc/{process}/fd")) < 100
         assert home.upload(*wheel("foo", "1.0")).status == 200
+
+
+def test_who_has_just_sent_a_request_makes_no_room() -> None:
+    """The worker hears of it in the same round of its loop as of the connection that needs the room."""
+    changes = f"{PATIENT}\nc.worker_connections = 4"
+    with new_home(threads=2, changes=changes) as home, contextlib.ExitStack() as stack:
+        (home.packages / BIG).write_bytes(bytes(10 << 20))
+        process = home.start().describe()["process"]
+        assert home.get("/simple/").status == 200  # from now on answered in the loop
+        idle = REQUEST.replace(b"GET", b"HEAD").replace(b"Connection: close\r\n", b"")
+        clients = [stack.enter_context(connect(home, sent)) for sent in (DOWNLOAD, DOWNLOAD, idle, idle)]
+        for client in clients:
+            assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+        os.kill(process, signal.SIGSTOP)
+        assert within(1, lambda: ") T " in Path(f"/proc/{process}/stat").read_text())
+        late = stack.enter_context(connect(home, REQUEST))
+        clients[2].sendall(REQUEST)
+        os.kill(process, signal.SIGCONT)
+        assert answer(late).startswith(b"HTTP/1.1 200 ")
+        assert answer(clients[2]).startswith(b"HTTP/1.1 200 ")
+        assert clients[3].recv(1) == b""  # it was idle
+        assert home.workers[0].describe()["process"] == process
 
 
 def test_an_idle_connection_is_closed_after_a_while() -> None:
