@@ -133,7 +133,7 @@ class FileBackend(Backend):  # type: ignore[misc]
                 is_whole = all(entry.about_sha256 == draft.sha256 for entry in proofs)
                 if is_whole and len(entries) == len(endings) and entries[0].sha256 == draft.sha256:
                     kept.sync_directory((self._packages / path).parent)
-                    self._catalogue.put(entries, as_found=True)
+                    self._catalogue.put(entries)
                     return True
         return False
 

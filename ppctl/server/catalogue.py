@@ -181,17 +181,17 @@ class Catalogue:
         about = metadata.parse(gzip.decompress(body), row[0]) if body else None
         return Entry(row[0], found, row[1], about, row[2])
 
-    def put(self, entries: Sequence[Entry], gone: Sequence[str] = (), *, as_found: bool = False) -> None:
+    def put(self, entries: Sequence[Entry], gone: Sequence[str] = ()) -> None:
         """Enter files, or what is new about them; forget those that are `gone`. All or none.
 
-        `as_found`: somebody has looked at the disk, and perhaps long ago. What is no longer so is left out:
-        since then another has stored or removed the file, and enters that himself.
+        What is not so on the disk is left out: since the caller has looked there, or changed it, another one
+        has stored or removed the file, and enters that himself.
         """
 
         def work(db: sqlite3.Connection) -> set[str]:
             # In the transaction: who changes the file after this look enters it after this entry.
-            kept = [entry for entry in entries if not as_found or self._look(entry.path) == entry.stamp]
-            left = [path for path in gone if not as_found or self._look(path) is None]
+            kept = [entry for entry in entries if self._look(entry.path) == entry.stamp]
+            left = [path for path in gone if self._look(path) is None]
             come: set[str] = set().union(*(changes.put(db, entry) for entry in kept))
             # Also those that came in with a new catalogue: from now on nothing else tells that they were
             # here. Not those that were removed before: meanwhile an operator may have let the name go.
@@ -203,7 +203,7 @@ class Catalogue:
         self._writing(work)
 
     def remove(self, paths: Iterable[str]) -> None:
-        """Forget files. Unknown ones are none."""
+        """Forget files that have been removed. Unknown ones are none."""
         self.put((), list(paths))
 
     def _look(self, path: str) -> Stamp | None:

@@ -39,6 +39,7 @@ class Draft:
         self.size = 0
         self.sidecars: dict[str, bytes] = {}
         self._is_new = False
+        self._placed: os.stat_result | None = None
 
     def write(self, block: bytes) -> None:
         """Append a block. Raises OSError."""
@@ -89,20 +90,23 @@ class Draft:
                 self._replace(packages / name)
             else:
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+            self._placed = found = os.stat(packages / name)
         try:
             kept.sync_directory(packages)
         except OSError:
             self.take_back(name, lock)  # whoever is told that it failed will try again
             raise
-        return os.fstat(self._descriptor)
+        return found
 
     def take_back(self, name: str, lock: Path) -> None:
-        """Undo `place`: what was there before is there again. Raises OSError."""
+        """Undo `place`, unless another one has come since: what was there before is again. Raises OSError."""
         final = self._directory.parent / name
-        if self._is_new:
-            remove(final, lock)
-        else:
-            with kept.alone(lock):
+        with kept.alone(lock), contextlib.suppress(FileNotFoundError):
+            if self._placed is None or not os.path.samestat(os.stat(final), self._placed):
+                return
+            if self._is_new:
+                _unlink_all([final, *sidecars_of(final)])
+            else:
                 self._put_back(final)
 
     def _place_new(self, final: Path) -> None:
@@ -172,8 +176,7 @@ def sidecars_of(path: Path) -> list[Path]:
 def remove(path: Path, lock: Path) -> None:
     """Remove a package file with its sidecars. One that has gone already is no error. Raises OSError."""
     with kept.alone(lock):
-        path.unlink(missing_ok=True)
-        _unlink_all(sidecars_of(path))
+        _unlink_all([path, *sidecars_of(path)])
 
 
 def remove_leftovers(packages: Path, lock: Path) -> list[Path]:

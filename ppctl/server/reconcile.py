@@ -72,7 +72,7 @@ class Reconciler:
                 self._queue(path, found)
         # First what has come: of a file that has been moved, the hash is still known.
         if entries:
-            self._catalogue.put(entries, as_found=True)
+            self._catalogue.put(entries)
         if gone:
             self._forget(gone)
 
@@ -125,7 +125,7 @@ class Reconciler:
         if not self._small and self._clock() < until:
             entries += self._read_large()
         if entries:
-            self._catalogue.put(entries, as_found=True)
+            self._catalogue.put(entries)
         if not self._small and not self._large and not self._reading and self._without_hash:
             self._take_without_hash()
         return bool(self._small or self._large or self._reading)
@@ -236,7 +236,7 @@ class Reconciler:
             self._small.pop(path, None)
             self._large.pop(path, None)
         for start in range(0, len(paths), _BATCH):
-            self._catalogue.put((), paths[start : start + _BATCH], as_found=True)
+            self._catalogue.put((), paths[start : start + _BATCH])
 
 
 class _Later:

@@ -33,6 +33,7 @@ from ppctl.server.changes import Entry
 from ppctl.server.remembered import Allowed
 from ppctl.server.scan import Stamp
 from tests.server.archives import wheel
+from tests.server.entered import enter
 from tests.server.patience import within
 from tests.server.worker_process import PATIENT, Home, basic_auth, new_home
 
@@ -237,7 +238,7 @@ def test_a_connection_that_is_accepted_late_in_a_round_gets_what_was_stored_mean
         time.sleep(0.9)
         name, content = wheel("foo", "2.0")
         (home.packages / name).write_bytes(content)
-        Catalogue(home.path / "run", home.packages).put([Entry(name, Stamp(1, 2, 3), "00" * 32)])
+        enter(Catalogue(home.path / "run", home.packages), [Entry(name, Stamp(1, 2, 3), "00" * 32)])
         assert name.encode() in late.ask(PAGE)
 
 

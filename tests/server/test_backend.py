@@ -11,6 +11,7 @@ import sqlite3
 import threading
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -238,3 +239,55 @@ def test_two_of_one_name_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     second.join()
     assert (tmp_path / NAME).read_bytes() == (tmp_path / f"{NAME}.asc").read_bytes()
     assert len(os.listdir(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("first", ["stores", "removes"])
+@pytest.mark.parametrize("other", ["stores", "removes"])
+def test_what_another_worker_does_before_it_is_entered_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, other: str
+) -> None:
+    """The disk has changed, the catalogue not yet: somebody else comes in between, and is answered."""
+    workers = [make(tmp_path, overwrite=True) for _ in range(2)]
+    put = Catalogue.put
+
+    def act(worker: FileBackend, how: str, content: bytes) -> None:
+        if how == "stores":
+            worker.add_package(NAME, io.BytesIO(content))
+        else:
+            worker.remove_package(SimpleNamespace(relfn=NAME))
+
+    def late(*of: object, **more: Any) -> None:
+        monkeypatch.setattr(Catalogue, "put", put)
+        act(workers[1], other, b"the other one")
+        put(*of, **more)
+
+    act(workers[0], "stores", b"before")
+    monkeypatch.setattr(Catalogue, "put", late)
+    act(workers[0], first, b"the first one")
+    found = [file.sha256 for file in workers[1]._catalogue.files("foo")]
+    expected = [hashlib.sha256(b"the other one").hexdigest()] if other == "stores" else []
+    assert found == expected
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"the other one"] * len(expected)
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["new", "replaces"])
+def test_what_is_taken_back_is_not_what_another_worker_has_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: None, is_new: bool
+) -> None:
+    """An upload waits in vain for the catalogue; before it gives up, another one of that name is there."""
+    workers = [make(tmp_path, overwrite=True) for _ in range(2)]
+    put = Catalogue.put
+
+    def locked(*_: object) -> None:
+        monkeypatch.setattr(Catalogue, "put", put)
+        workers[1].add_package(NAME, io.BytesIO(b"the other one"))
+        raise sqlite3.OperationalError("database is locked")
+
+    if not is_new:
+        workers[0].add_package(NAME, io.BytesIO(b"before"))
+    monkeypatch.setattr(Catalogue, "put", locked)
+    with pytest.raises(OSError, match="is locked"):
+        workers[0].add_package(NAME, io.BytesIO(b"the first one"))
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"the other one"]
+    found = [file.sha256 for file in workers[1]._catalogue.files("foo")]
+    assert found == [hashlib.sha256(b"the other one").hexdigest()]

@@ -18,6 +18,7 @@ from ppctl.server.owners import THROW_AWAY
 from ppctl.server.reconcile import Reconciler
 from ppctl.server.scan import Stamp
 from tests.server.archives import wheel
+from tests.server.entered import enter
 
 NAME = st.from_regex(known.ORDINARY, fullmatch=True)
 
@@ -249,11 +250,11 @@ def test_a_watcher_that_is_late_does_not_bring_back_what_was_let_go(
     """A project is removed and forgotten in one script; then the watcher gets to its files."""
     catalogue = Catalogue(tmp_path, names.path.parent, names.remember)
     entry = Entry("foo-1.0.zip", Stamp(1, 2, 3), "00" * 32)
-    catalogue.put([entry])
+    enter(catalogue, [entry])
     catalogue.remove([entry.path])
     assert names.forget("foo")
     if has_seen == "the file has gone":
         Reconciler(catalogue).check([entry.path])
     else:
-        catalogue.put([entry], as_found=True)
+        catalogue.put([entry])
     assert not names.has("foo") and not catalogue.files("foo")

@@ -28,6 +28,7 @@ from ppctl.server.negotiate import Format
 from ppctl.server.pages import INDEX, Pages
 from ppctl.server.scan import Stamp
 from ppctl.server.spool import Spool
+from tests.server.entered import enter
 
 
 class Links(HTMLParser):
@@ -243,12 +244,12 @@ def new_pages(catalogue: Catalogue, *, max_bytes: int = rendered.MAX_BYTES) -> P
 def test_a_page_is_rendered_once_per_change(catalogue: Catalogue) -> None:
     pages = new_pages(catalogue)
     other = Catalogue(catalogue.path.parent, catalogue.packages)
-    catalogue.put([entry("foo-1.0.zip"), entry("bar-1.0.zip")])
+    enter(catalogue, [entry("foo-1.0.zip"), entry("bar-1.0.zip")])
     for _ in range(5):
         for project in ("foo", "bar", INDEX):
             assert pages.get(project, is_json=True)
     assert pages.rendered == 3
-    other.put([entry("foo-2.0.zip")])
+    enter(other, [entry("foo-2.0.zip")])
     for _ in range(5):
         page = pages.get("foo", is_json=True)
         assert page
@@ -260,7 +261,7 @@ def test_a_page_is_rendered_once_per_change(catalogue: Catalogue) -> None:
     assert pages.get("bar", is_json=True) is None
     assert pages.get(INDEX, is_json=True)
     assert pages.rendered == 5
-    other.put([entry("foo-2.0.zip", "11")])
+    enter(other, [entry("foo-2.0.zip", "11")])
     page = pages.get("foo", is_json=True)
     assert page
     assert b"11" * 32 in page.body(zipped=False)
@@ -280,7 +281,7 @@ def at_hand(pages: Pages, *projects: str) -> list[str]:
 def test_a_change_concerns_the_pages_it_changes_only(catalogue: Catalogue) -> None:
     pages = new_pages(catalogue)
     other = Catalogue(catalogue.path.parent, catalogue.packages)
-    catalogue.put([entry(f"{name}-1.0.zip") for name in ("foo", "bar", "baz")])
+    enter(catalogue, [entry(f"{name}-1.0.zip") for name in ("foo", "bar", "baz")])
     all_of_them = ("foo", "bar", "baz", INDEX)
 
     def ask(*projects: str) -> None:
@@ -291,13 +292,13 @@ def test_a_change_concerns_the_pages_it_changes_only(catalogue: Catalogue) -> No
     assert at_hand(pages, *all_of_them) == []  # the event loop has not seen this version before
     ask("foo")
     assert at_hand(pages, *all_of_them) == list(all_of_them)
-    other.put([entry("foo-2.0.zip")])
+    enter(other, [entry("foo-2.0.zip")])
     assert at_hand(pages, *all_of_them) == []
     ask("bar")  # whichever request finds the change
     assert at_hand(pages, *all_of_them) == ["bar", "baz", INDEX]
     ask("foo")
     assert at_hand(pages, *all_of_them) == list(all_of_them)
-    other.put([entry("new-1.0.zip")], ["bar-1.0.zip"])
+    enter(other, [entry("new-1.0.zip")], ["bar-1.0.zip"])
     assert at_hand(pages, *all_of_them) == []
     ask("baz")
     assert at_hand(pages, *all_of_them) == ["foo", "baz"]
@@ -310,7 +311,7 @@ def test_a_change_concerns_the_pages_it_changes_only(catalogue: Catalogue) -> No
     # A new catalogue counts from the beginning.
     catalogue.path.unlink()
     other.rebuild()
-    other.put([entry("baz-2.0.zip")])
+    enter(other, [entry("baz-2.0.zip")])
     page = pages.get("baz", is_json=True)
     assert page
     assert b"baz-2.0.zip" in page.body(zipped=False)
@@ -327,7 +328,7 @@ def mark(catalogue: Catalogue, **said: Marks) -> None:
 def test_a_page_for_another_prefix_has_the_marks_of_now(catalogue: Catalogue) -> None:
     """Also where nobody asks for any other page."""
     pages = new_pages(catalogue)
-    catalogue.put([entry("foo-1.0.zip")])
+    enter(catalogue, [entry("foo-1.0.zip")])
     for status in ("archived", "deprecated"):
         mark(catalogue, foo=Marks(status))
         page = pages.render("foo", is_json=True, base="/elsewhere")
@@ -397,10 +398,10 @@ def test_a_catalogue_that_is_replaced_while_it_is_asked(
     other = Catalogue(catalogue.path.parent, catalogue.packages)
     for number in range(9):
         (catalogue.packages / f"foo-{number}.zip").write_bytes(b"x")
-        other.put([entry(f"foo-{number}.zip")])
+        enter(other, [entry(f"foo-{number}.zip")])
     pages.get("foo", is_json=True)
     (catalogue.packages / "foo-9.zip").write_bytes(b"x")
-    other.put([entry("foo-9.zip")])
+    enter(other, [entry("foo-9.zip")])
     usual = catalogue.last_changes
 
     def replaced() -> tuple[int, int]:
@@ -416,7 +417,7 @@ def test_a_catalogue_that_is_replaced_while_it_is_asked(
 
 
 def test_what_is_asked_for_stays(catalogue: Catalogue) -> None:
-    catalogue.put([entry(f"p{number}-1.0.zip") for number in range(200)])
+    enter(catalogue, [entry(f"p{number}-1.0.zip") for number in range(200)])
     pages = new_pages(catalogue, max_bytes=30_000)
     for number in range(200):
         pages.get(f"p{number}", is_json=True)
@@ -427,7 +428,7 @@ def test_what_is_asked_for_stays(catalogue: Catalogue) -> None:
 
 
 def test_the_memory_of_pages_is_bounded(catalogue: Catalogue) -> None:
-    catalogue.put([entry(f"p{number}-1.0.zip") for number in range(200)])
+    enter(catalogue, [entry(f"p{number}-1.0.zip") for number in range(200)])
     for limit, kept in ((30_000, 60), (170_000, 200), (600_000, 200)):
         pages = new_pages(catalogue, max_bytes=limit)
         for number in [*range(200), *range(200)]:
@@ -454,7 +455,7 @@ def test_the_event_loop_does_not_wait_for_the_disk(
     def not_in_memory(*_: object) -> int:
         raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
 
-    catalogue.put([entry("foo-1.0.zip"), entry("bar-1.0.zip")])
+    enter(catalogue, [entry("foo-1.0.zip"), entry("bar-1.0.zip")])
     pages = new_pages(catalogue, max_bytes=2200)
     page = pages.get("foo", is_json=False)
     assert page
@@ -470,7 +471,7 @@ def test_the_file_with_the_pages_does_not_grow_for_ever(
     catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rendered, "MAX_SPOOL", 20_000)
-    catalogue.put([entry(f"p{number}-1.0.zip") for number in range(200)])
+    enter(catalogue, [entry(f"p{number}-1.0.zip") for number in range(200)])
     pages = new_pages(catalogue, max_bytes=100_000)
     first = pages.get("p0", is_json=False)
     seen: set[Spool | None] = set()
@@ -493,7 +494,7 @@ def test_a_full_disk_costs_speed_only(
     def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    catalogue.put([entry(f"p{number}-1.0.zip") for number in range(100)])
+    enter(catalogue, [entry(f"p{number}-1.0.zip") for number in range(100)])
     monkeypatch.setattr(Spool, "add", full)
     pages = new_pages(catalogue, max_bytes=20_000)
     for number in [*range(100), *range(100)]:
@@ -525,7 +526,7 @@ def test_many_threads_read_while_others_write(catalogue: Catalogue) -> None:
         thread.start()
     try:
         for number in range(100):
-            Catalogue(catalogue.path.parent, catalogue.packages).put([entry(f"foo-1.{number}.zip")])
+            enter(Catalogue(catalogue.path.parent, catalogue.packages), [entry(f"foo-1.{number}.zip")])
         for thread in threads:
             thread.join(60)
             assert not thread.is_alive()
@@ -571,7 +572,7 @@ def test_a_change_while_a_new_catalogue_is_made_is_in_it(
         old.unlink()
         catalogue.remove([old.name])
         new.write_bytes(b"x")
-        catalogue.put([entry(new.name)])
+        enter(catalogue, [entry(new.name)])
 
     def hash_some(*of: Any) -> None:
         writers.append(threading.Thread(target=change))
@@ -621,7 +622,7 @@ def test_what_the_watcher_saw_too_early_does_not_count(
         expected.append(request())
         forget(paths)
 
-    catalogue.put([entry("foo-1.0.zip"), entry("bar-1.0.zip")])
+    enter(catalogue, [entry("foo-1.0.zip"), entry("bar-1.0.zip")])
     if what == "stored":
         monkeypatch.setattr(reconciler, "_forget", forget_slowly)
     else:
@@ -636,10 +637,10 @@ def test_a_change_is_made_whole_or_not_at_all(catalogue: Catalogue) -> None:
     class Broken(dict[str, object]):
         pass
 
-    catalogue.put([entry("foo-1.0.zip")])
+    enter(catalogue, [entry("foo-1.0.zip")])
     broken = Entry("foo-2.0.zip", Stamp(1, 2, 3), Broken(), None)  # type: ignore[arg-type]
     with pytest.raises(sqlite3.Error):
-        catalogue.put([entry("foo-1.5.zip"), broken])
+        enter(catalogue, [entry("foo-1.5.zip"), broken])
     assert [file.path for file in catalogue.files("foo")] == ["foo-1.0.zip"]
 
 
@@ -656,7 +657,7 @@ def test_projects_are_those_that_have_files(catalogue: Catalogue, steps: list[tu
         path = f"{project}-{version}.0.zip"
         before = catalogue.version()
         if is_put:
-            catalogue.put([entry(path)])
+            enter(catalogue, [entry(path)])
             there.add(path)
         else:
             catalogue.remove([path])
