@@ -77,25 +77,29 @@ class GuardedBackend(BackendProxy):  # type: ignore[misc]
         if found is None or identity is None:
             self._files.store(draft, filename, about, is_again=is_again)
             return
-        owner = self._owner(found.project)
-        access.check_upload(identity, found.project, owner)
-        is_new = (
-            owner is None
-            and not found.project.startswith(THROW_AWAY)
-            and not self._catalogue.files(found.project)
-        )
+        project, user = found.project, identity.user
+        owner = self._owner(project)
+        access.check_upload(identity, project, owner)
+        is_new = owner is None and not project.startswith(THROW_AWAY) and not self._catalogue.files(project)
         if is_new and self._owners:
             # Before the file is there: of two who are the first at once, one stores nothing.
-            owner = self._owners.claim(found.project, identity.user)
-            access.check_upload(identity, found.project, owner)
+            owner = self._owners.claim(project, user)
+            access.check_upload(identity, project, owner)
+        owners = self._owners if is_new or owner == user else None
         try:
             self._files.store(draft, filename, about, is_again=is_again)
         except BaseException:
-            if is_new and self._owners and not self._catalogue.files(found.project):
-                self._owners.put(found.project, None)  # a name is not taken by an upload that failed
+            if owners and is_new and owner == user and not self._catalogue.files(project):
+                owners.put(project, None)  # a name is not taken by an upload that failed
+                self._claim_again(owners, project, user)
             raise
-        if is_new and self._owners:
-            self._owners.claim(found.project, identity.user)  # if a failed upload beside this one gave it up
+        if owners:
+            self._claim_again(owners, project, user)
+
+    def _claim_again(self, owners: Owners, project: str, user: str) -> None:
+        """Of several first uploads at once, one that failed may have given up the project of all of them."""
+        if owners.of(project) is None and self._catalogue.files(project):
+            owners.claim(project, user)
 
     def remove_package(self, pkg: PkgFile) -> None:
         """Remove a file. Raises HTTPError 403, and what FileBackend raises."""

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import logging
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ppctl.server import owners
+from ppctl.server.backend import FileBackend
+from ppctl.server.catalogue import Catalogue
+from ppctl.server.guarded import GuardedBackend
+from ppctl.server.marks import MarksFile
 from ppctl.server.owners import UNKNOWN, Owners
+from ppctl.server.permissions import Identity
 
 
 @pytest.fixture
@@ -37,6 +44,49 @@ def test_one_of_many_at_once_is_the_first(home: Path) -> None:
         found = set(pool.map(lambda user: open_owners(home).claim("foo", user), users))
     assert len(found) == 1
     assert found == {open_owners(home).of("foo")}
+
+
+@pytest.mark.parametrize("ends", ["when it has been given up", "when it is about to be"])
+def test_an_upload_that_fails_takes_the_name_from_none_beside_it(
+    home: Path, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """Two of one user, the first of a new project, as from a build for two platforms; one of them fails."""
+    known, catalogue = open_owners(home), Catalogue(home / "run", home / "packages")
+    files = FileBackend(SimpleNamespace(hash_algo="sha256"), catalogue, overwrite=False)
+    guarded = GuardedBackend(files, catalogue, MarksFile(catalogue.packages), known, overwrite=False)
+    store, is_storing, has_failed = files.store, threading.Event(), threading.Event()
+
+    def upload(name: str) -> None:
+        with guarded.draft() as draft:
+            draft.write(b"content")
+            guarded.store(draft, name, None, Identity("ann"))
+
+    def store_beside(*of: object, **more: bool) -> None:
+        is_storing.set()
+        assert has_failed.wait(60)
+        store(*of, **more)  # type: ignore[arg-type]
+
+    def fail(*_: object, **__: object) -> None:
+        monkeypatch.setattr(files, "store", store_beside)
+        other.start()
+        assert is_storing.wait(60)
+        raise OSError("no room")
+
+    def put_late(project: str, user: str | None) -> bool:
+        if ends == "when it is about to be":
+            has_failed.set()
+            other.join(60)
+        return put(project, user)
+
+    other, put = threading.Thread(target=upload, args=("foo-1.0-linux.zip",)), known.put
+    monkeypatch.setattr(files, "store", fail)
+    monkeypatch.setattr(known, "put", put_late)
+    with pytest.raises(OSError, match="no room"):
+        upload("foo-1.0.zip")
+    has_failed.set()
+    other.join(60)
+    assert [file.project for file in catalogue.files("foo")] == ["foo"]
+    assert known.of("foo") == "ann"
 
 
 def test_an_operator_decides(home: Path) -> None:
