@@ -58,7 +58,11 @@ class Keeper:
             (RECORD, record),
         ):
             temporary = self.temporary()
-            temporary.write_bytes(content)
+            try:
+                temporary.write_bytes(content)
+            except OSError:
+                temporary.unlink(missing_ok=True)  # a full disk must not become fuller with each try
+                raise
             self.bytes += len(content) - _size(directory / name)
             temporary.replace(directory / name)
         self.set_fresh(project, 0.0)
