@@ -158,11 +158,6 @@ class Session:
         events: list[Event] = []
         while self._notes and (more := self._notes.read()):
             events += more
-        if any(event.directory is None for event in events):
-            log.info("the kernel has lost notes: looking at everything")
-            self._next_full = 0.0
-            for directory in scan.directories(self._root):
-                self._add(directory)
         paths: dict[str, None] = {}
         changed: dict[str, None] = {}
         for event in events:
@@ -172,6 +167,12 @@ class Session:
                 self._is_over = True
             elif event.directory is not None and event.name and not event.name.startswith("."):
                 self._file_event(scan.join(event.directory, event.name), event.mask, paths, changed)
+        if any(event.directory is None for event in events):
+            log.info("the kernel has lost notes: looking at everything")
+            self._next_full = 0.0
+            # After the notes that there are: one may be of the end of a directory that is back.
+            for directory in scan.directories(self._root):
+                self._add(directory)
         if paths or changed:
             self._reconciler.check(paths, changed)
 

@@ -9,13 +9,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 
 from ppctl.server import inotify, reconcile, scan, store, watch
 from ppctl.server.catalogue import Catalogue
-from ppctl.server.inotify import Inotify
-from ppctl.server.watch import Watcher
+from ppctl.server.inotify import Event, Inotify
+from ppctl.server.watch import Session, Watcher
 from tests.server.patience import within
 
 pytestmark = pytest.mark.e2e
@@ -113,6 +114,27 @@ def test_without_notes_a_slow_writer_is_found_out(
         time.sleep(1.0)  # longer than until the first second look
         file.write(b"whole")
     assert within(5, lambda: [found.size for found in catalogue.files("foo")] == [9])
+
+
+def test_a_directory_that_came_back_while_notes_were_lost_is_watched(catalogue: Catalogue) -> None:
+    """The note that it went is there, the one that it came back is not."""
+    (catalogue.packages / "sub").mkdir()
+    session = Session(catalogue, threading.Event(), lambda: True)
+    session._notes = notes = session._open_notes()
+    assert notes
+    try:
+        (catalogue.packages / "sub").rmdir()
+        told = notes.read()
+        assert any(event.name == "sub" and event.mask & inotify.DELETED for event in told)
+        (catalogue.packages / "sub").mkdir()
+        notes.read()
+        rounds = iter([[*told, Event(None, "", inotify.OVERFLOW)], []])
+        with mock.patch.object(notes, "read", lambda: next(rounds)):
+            session._follow_notes()
+        (catalogue.packages / "sub" / "foo-1.0.zip").write_bytes(b"1")
+        assert "foo-1.0.zip" in [event.name for event in notes.read()]
+    finally:
+        notes.close()
 
 
 def test_who_is_told_to_stop_waits_for_no_more_notes(
