@@ -69,7 +69,7 @@ class Manager(Protocol):
         """Return the workers as the manager sees them, by number; stopped ones included."""
 
     def start(self, number: int) -> None:
-        """Start worker `number` unless it runs. Does not wait until it answers."""
+        """Start worker `number` unless it runs; one that still stops, when it has. It may not answer yet."""
 
     def stop(self, number: int) -> None:
         """Stop worker `number` gracefully and wait until it has ended."""

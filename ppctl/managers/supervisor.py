@@ -7,29 +7,28 @@ touches nothing in it but the index's own group.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
-import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ppctl.deployment import Deployment
 from ppctl.errors import PpctlError
 from ppctl.host import Host
-from ppctl.managers import CACHE, Pending, Process, label, supervisor_machine
+from ppctl.managers import CACHE, Pending, Process, label, stopping, supervisor_machine
 from ppctl.managers.follow import follow_files
 from ppctl.managers.supervisor_rpc import (
     ALREADY_STARTED,
     BAD_NAME,
     NOT_RUNNING,
     SPAWN_ERROR,
-    Silent,
+    Away,
+    Ending,
     ignoring,
     reread,
 )
-from ppctl.managers.supervisord import SHUTDOWN_TIMEOUT, Supervisord, wait
+from ppctl.managers.supervisord import Supervisord, wait
 from ppctl.workers import Report
 
 SYSTEM_START_TIMEOUT = 3.0
@@ -39,7 +38,7 @@ STATES = {
     "BACKOFF": "failed",
     "STOPPING": "stopping",
     "STOPPED": "stopped",
-    "EXITED": "stopped",
+    "EXITED": "starting",  # with autorestart it is started again at once
     "FATAL": "failed",
     "UNKNOWN": "failed",
 }
@@ -125,7 +124,7 @@ class Supervisor:
     def unload(self) -> None:
         if not self.deployment.is_system:
             self.supervisord.wait_for_its_end()
-        if not self.supervisord.is_up():
+        if not self.supervisord.is_there():
             self.supervisord.end_orphans()
             return
         if not self.deployment.is_system:
@@ -153,7 +152,7 @@ class Supervisor:
     def processes(self) -> list[Process]:
         try:
             found = self.supervisord.rpc().getAllProcessInfo()
-        except Silent:
+        except (Away, Ending):
             return []
         mine = [info for info in found if info["group"] == self.group != self.leaving]
         for info in mine:
@@ -166,21 +165,25 @@ class Supervisor:
         return sorted(map(_process, mine), key=lambda process: process.number)
 
     def start(self, number: int) -> None:
-        name = self._process_name(number)
-        if any(process.number == number and process.state == "failed" for process in self.processes()):
+        rpc, name = self.supervisord.rpc(), self._process_name(number)
+        listed = partial(self._listed, number)
+        if any(process.state == "failed" for process in listed()):
             # While supervisord waits to try again (BACKOFF) it takes a start for done.
             with ignoring(NOT_RUNNING):
-                self.supervisord.rpc().stopProcess(name, False)
+                rpc.stopProcess(name, False)
+        # And while one still stops, as whoever was killed in the midst of a restart has left it.
+        stopping.wait(listed, self._term)
         # A worker that has ended before supervisord answers is a worker that does not come up, like one
         # that ends a little later: whoever waits for it says so, with its log, and brings the old one back.
         with ignoring(ALREADY_STARTED, SPAWN_ERROR):
-            self.supervisord.rpc().startProcess(name, False)
+            stopping.patiently(partial(rpc.startProcess, name, False))
 
     def stop(self, number: int) -> None:
-        asked = time.time()
-        with ignoring(NOT_RUNNING):
-            self.supervisord.rpc().stopProcess(self._process_name(number), False)
-        self._wait_until_stopped(asked, self.processes)
+        stop = partial(self.supervisord.rpc().stopProcess, self._process_name(number), False)
+        stopping.end(ignoring(NOT_RUNNING)(stop), partial(self._listed, number), self._term)
+
+    def _listed(self, number: int) -> list[Process]:
+        return [process for process in self.processes() if process.number == number]
 
     def start_all(self) -> None:
         if not self.supervisord.is_up():
@@ -198,40 +201,18 @@ class Supervisor:
 
     def stop_all(self) -> None:
         self._stop_workers()
-        if self.deployment.cache and self.supervisord.is_up():
+        if self.deployment.cache and self.supervisord.is_there():
             self._stop_cache()
 
     def _stop_workers(self) -> None:
-        if not self.supervisord.is_up():
+        if not self.supervisord.is_there():
             return
-        asked = time.time()
-        with ignoring(BAD_NAME):
-            self.supervisord.rpc().stopProcessGroup(self.group, False)
-        self._wait_until_stopped(asked, self.processes)
+        stop = partial(self.supervisord.rpc().stopProcessGroup, self.group, False)
+        stopping.end(ignoring(BAD_NAME)(stop), self.processes, self._term)
 
-    def _wait_until_stopped(self, asked: float, listed: Callable[[], list[Process]]) -> None:
-        """Wait until the processes of `listed` that were asked to stop at the time `asked` have ended.
-
-        Here, not in supervisord's answer: workers and the cache program finish their transfers.
-        A TERM in the instant between fork and exec is caught by supervisord's own handler and lost, and
-        supervisord would send KILL only after an hour (stopwaitsecs): the young are asked again, for some
-        seconds, as on a busy machine that instant is long.
-        """
-        again = asked + 0.5
-        deadline = time.monotonic() + SHUTDOWN_TIMEOUT
-        for process in listed():
-            if process.state == "stopping":
-                _wake(process.pid)
-        while stopping := [process for process in listed() if process.state == "stopping"]:
-            if again < min(time.time(), asked + 10.0):
-                again = time.time() + 0.5
-                for process in stopping:
-                    if process.since > asked - 2.0:
-                        with ignoring(NOT_RUNNING):
-                            self.supervisord.rpc().signalProcess(self._process_name(process.number), "TERM")
-            if time.monotonic() > deadline:
-                raise PpctlError(f"{label(stopping[0].number)} of index {self.group} does not end")
-            time.sleep(0.03)
+    def _term(self, number: int) -> None:
+        with ignoring(NOT_RUNNING):
+            self.supervisord.rpc().signalProcess(self._process_name(number), "TERM")
 
     # -- the cache program ---------------------------------------------------------------------------
 
@@ -242,7 +223,7 @@ class Supervisor:
     def cache(self) -> Process | None:
         try:
             found = self.supervisord.rpc().getAllProcessInfo()
-        except Silent:
+        except (Away, Ending):
             return None
         mine = [info for info in found if info["group"] == self.deployment.cache_name]
         return _described(CACHE, mine[0]) if mine else None
@@ -258,7 +239,7 @@ class Supervisor:
             rpc.startProcess(self._cache_process, False)
 
     def unload_cache(self, *, forget: bool = True) -> None:
-        if not self.supervisord.is_up():
+        if not self.supervisord.is_there():
             return
         self._stop_cache()
         if forget:
@@ -266,10 +247,9 @@ class Supervisor:
                 self.supervisord.rpc().removeProcessGroup(self.deployment.cache_name)
 
     def _stop_cache(self) -> None:
-        asked = time.time()
-        with ignoring(NOT_RUNNING, BAD_NAME):
-            self.supervisord.rpc().stopProcess(self._cache_process, False)
-        self._wait_until_stopped(asked, lambda: [found for found in [self.cache()] if found])
+        stop = partial(self.supervisord.rpc().stopProcess, self._cache_process, False)
+        listed = lambda: [found for found in [self.cache()] if found]  # noqa: E731
+        stopping.end(ignoring(NOT_RUNNING, BAD_NAME)(stop), listed, self._term)
 
     # -- logs ------------------------------------------------------------------------------------------
 
@@ -295,10 +275,3 @@ def _process(info: dict[str, Any]) -> Process:
 def _described(number: int, info: dict[str, Any]) -> Process:
     state = STATES.get(str(info["statename"]), "failed")
     return Process(number, state, int(info["pid"]), float(info["start"]), str(info["spawnerr"]))
-
-
-def _wake(pid: int) -> None:
-    """Let a worker go on that somebody has frozen (SIGSTOP): it would not hear that it is to stop."""
-    if pid:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGCONT)  # supervisord gives each of its processes a group

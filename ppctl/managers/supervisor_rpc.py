@@ -24,6 +24,10 @@ class Silent(PpctlError):
     """No supervisord answers at its socket."""
 
 
+class Away(Silent):
+    """There is none: nobody listens at its socket."""
+
+
 class Ending(Silent):
     """supervisord is shutting down, and answers nothing else."""
 
@@ -66,7 +70,8 @@ class Rpc:
                 raise PpctlError(f"{self._socket}: supervisord answers {e.errcode} {e.errmsg}") from e
             except (OSError, http.client.HTTPException, xmlrpc.client.ResponseError, ExpatError) as e:
                 reason = getattr(e, "strerror", None) or str(e) or type(e).__name__
-                raise Silent(f"{self._socket}: supervisord does not answer: {reason}", self._start) from e
+                kind = Away if isinstance(e, FileNotFoundError | ConnectionRefusedError) else Silent
+                raise kind(f"{self._socket}: supervisord does not answer: {reason}", self._start) from e
             finally:
                 self._proxy("close")()
 

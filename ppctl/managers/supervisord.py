@@ -17,7 +17,7 @@ from ppctl.deployment import Deployment
 from ppctl.errors import CommandFailed, PpctlError
 from ppctl.host import Host
 from ppctl.managers import supervisor_machine
-from ppctl.managers.supervisor_rpc import Ending, Rpc, Silent
+from ppctl.managers.supervisor_rpc import Away, Ending, Rpc, Silent
 from ppctl.workers import SocketProbe
 
 OWN = "ppctl.managers.own_supervisord"
@@ -51,6 +51,14 @@ class Supervisord:
     def is_up(self) -> bool:
         """Return whether it answers and is not about to end."""
         return self.state() in ("RUNNING", "RESTARTING")
+
+    def is_there(self) -> bool:
+        """Return whether it can be told something. Raises Silent when it does not answer in time."""
+        try:
+            self.rpc().getState()
+        except (Away, Ending):
+            return False
+        return True
 
     def state(self) -> str:
         """Return the state that supervisord says it is in; `ending`: shutting down; '': it says nothing."""

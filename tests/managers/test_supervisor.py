@@ -30,6 +30,10 @@ from tests.server.patience import within
 SLEEPER = "#!/bin/sh\necho started $PPCTL_WORKER; exec sleep 1000\n"
 STUBBORN = "#!/bin/sh\ntrap '' TERM\necho started; while :; do sleep 0.1; done\n"
 FORKING = "#!/bin/sh\nexec 3<&0\n(while :; do sleep 0.1; done) & echo started; wait\n"
+FINISHING = (
+    "#!/bin/sh\ntrap 'until [ -e finished ]; do sleep 0.05; done; exit' TERM\n"
+    "echo started; while :; do sleep 0.05; done\n"
+)
 FAILING = "#!/bin/sh\necho 'these are the last words' >&2; exit 3\n"
 LOAD = Pending("")
 
@@ -111,6 +115,22 @@ def test_stop_and_start_one_worker_leaves_the_socket_open(site: Site) -> None:
     site.manager.start(1)
     assert [process.is_up for process in site.manager.processes()] == [True, True]
     assert site.pids()[0] not in (0, one) and site.pids()[1] == two
+
+
+def test_a_worker_that_still_finishes_its_transfers_is_started_when_it_has(site: Site) -> None:
+    """`ppctl restart` was killed while it waited for that: what comes next is not to be lost."""
+    site.configure(FINISHING, port=site.deployment.port)
+    site.manager.load(LOAD)
+    assert within(6, lambda: all(site.manager.log(number, 1) == "started" for number in (1, 2)))
+    before = site.pids()[0]
+    site.manager.supervisord.rpc().stopProcess("pypi:worker-1", False)
+    starter = threading.Thread(target=site.manager.start, args=(1,), daemon=True)
+    starter.start()
+    time.sleep(0.2)
+    assert is_alive(before) and starter.is_alive()
+    (site.layout.home / "finished").touch()
+    assert within(6, lambda: not starter.is_alive())
+    assert site.manager.processes()[0].is_up and site.pids()[0] != before
 
 
 def test_a_frozen_worker_can_be_stopped(site: Site) -> None:

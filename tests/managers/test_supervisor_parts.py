@@ -18,7 +18,7 @@ from ppctl import rendering, settings
 from ppctl.deployment import Deployment
 from ppctl.errors import PpctlError
 from ppctl.local_host import LocalHost
-from ppctl.managers import supervisor, supervisor_machine, supervisor_rpc
+from ppctl.managers import stopping, supervisor_machine, supervisor_rpc
 from ppctl.managers.supervisor import Supervisor
 from ppctl.settings import ManagerName
 from tests.fake_host import FakeHost
@@ -250,7 +250,7 @@ def test_a_young_process_that_does_not_hear_is_asked_until_it_does(
             asked.append((name, signal))
 
     clock = SimpleNamespace(time=lambda: now, monotonic=lambda: now, sleep=sleep)
-    monkeypatch.setattr(supervisor, "time", clock)
+    monkeypatch.setattr(stopping, "time", clock)
     monkeypatch.setattr(manager.supervisord, "rpc", Deaf)
     manager.stop(1)
     assert asked == [("pypi:worker-1", "TERM")] * asked_again
@@ -265,4 +265,65 @@ def test_a_supervisord_that_stands_still_is_not_waited_for(
         still.listen(8)  # the kernel takes the connection, and nobody answers
         with pytest.raises(supervisor_rpc.Silent, match="supervisord does not answer: timed out"):
             manager.supervisord.rpc().getPID()
-        assert manager.processes() == []
+        # To `ppctl stop` no answer is not the answer that nothing runs.
+        for ask in (manager.processes, manager.cache, manager.stop_all, manager.unload_cache):
+            with pytest.raises(supervisor_rpc.Silent):
+                ask()
+
+
+class Told:
+    """A supervisord that answers what it is told to, one thing after the other; None: nothing, this once."""
+
+    def __init__(self, *states: str | None) -> None:
+        self.states = list(states)
+        self.asked: list[str] = []
+
+    def getState(self) -> dict[str, str]:
+        return {"statename": "RUNNING"}
+
+    def getAllProcessInfo(self) -> list[dict[str, object]]:
+        state = self.states.pop(0)
+        if state is None:
+            raise supervisor_rpc.Silent("supervisord does not answer: timed out")
+        info = {"group": "pypi", "name": "worker-1", "statename": state, "pid": 0, "start": 0.0}
+        return [{**info, "spawnerr": ""}]
+
+    def stopProcess(self, name: str, wait: bool) -> None:
+        self.asked.append(f"stop {name}")
+
+    def stopProcessGroup(self, name: str, wait: bool) -> None:
+        self.asked.append(f"stop {name}")
+
+    def startProcess(self, name: str, wait: bool) -> None:
+        self.asked.append(f"start {name} with {len(self.states)} to come")
+
+
+def test_a_worker_stops_although_supervisord_is_silent_for_a_while(
+    manager: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who took no answer for an end would start it while it stops, which supervisord passes over."""
+    told = Told("STOPPING", None, "STOPPING", "STOPPED")
+    monkeypatch.setattr(manager.supervisord, "rpc", lambda: told)
+    manager.stop(1)
+    assert (told.states, told.asked) == ([], ["stop pypi:worker-1"])
+
+
+def test_a_worker_that_died_a_moment_before_it_is_stopped_does_not_come_back(
+    manager: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """supervisord does not stop what has exited, and starts it again in its next round."""
+    told = Told("EXITED", "STARTING", "STOPPING", "STOPPED")
+    monkeypatch.setattr(manager.supervisord, "rpc", lambda: told)
+    manager.stop_all()
+    assert told.states == []
+    assert told.asked == ["stop pypi"] * 3
+
+
+@pytest.mark.parametrize("first", ["STOPPING", "BACKOFF"], ids=["stops", "is tried again just now"])
+def test_a_worker_that_still_stops_is_started_when_it_has(
+    manager: Supervisor, monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    told = Told(first, "STOPPING", None, "STOPPED", "STOPPED")
+    monkeypatch.setattr(manager.supervisord, "rpc", lambda: told)
+    manager.start(1)
+    assert told.asked[-1] == "start pypi:worker-1 with 1 to come"
