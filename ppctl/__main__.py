@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 
 import click
 
-from ppctl import errors
+from ppctl import errors, signals
 from ppctl.cli import cli, completion
 from ppctl.output import Output
 
@@ -17,7 +18,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run ppctl with `argv` (default: the process's arguments). Returns the exit code (ppctl.errors)."""
     code = errors.EXIT_OK
     try:
-        code = _run(argv)
+        with signals.handled(signal.default_int_handler):
+            code = _run(argv)
         sys.stdout.flush()
     except BrokenPipeError:
         _close_stdout()  # the reader has gone: `ppctl logs | head`

@@ -9,7 +9,7 @@ code  meaning
 1     an expected failure: the message says what is wrong and what to type
 2     wrong usage or wrong settings; `--exit-code`: the plan has changes
 3     a bug in ppctl
-130   interrupted with Ctrl-C
+130   interrupted: Ctrl-C, SIGTERM, or the end of the terminal (SIGHUP)
 ====  =====================================================================
 """
 

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from ppctl import homes, managers, ports
+from ppctl import homes, managers, ports, signals
 from ppctl.deployment import Deployment
-from ppctl.errors import CommandFailed, PpctlError
+from ppctl.errors import PpctlError
 from ppctl.host import Host
 from ppctl.managers import Manager, Process
 from ppctl.output import Output
@@ -90,20 +88,22 @@ class Machine:
     ) -> None:
         """Restart one worker gracefully and wait until it serves. Raises WorkerFailed."""
         manager = self.manager_of(deployment)
-        with self._finishing(managers.label(number)) as is_interrupted:
+        with self._finishing(managers.label(number)):
             try:
                 manager.stop(number)
-            except CommandFailed:
-                if not is_interrupted():  # a terminal tells systemctl of Ctrl-C, too
-                    raise
+            except PpctlError:
+                # A manager that answers late may have heard it all the same, and stops it yet.
+                with contextlib.suppress(PpctlError):
+                    manager.start(number)
+                raise
             manager.start(number)
         self.wait_ready(deployment, number, prefix=prefix, wanted=wanted)
 
     @contextlib.contextmanager
-    def _finishing(self, name: str) -> Iterator[Callable[[], bool]]:
+    def _finishing(self, name: str) -> Iterator[None]:
         """Let Ctrl-C wait until what is stopped here is started again; a second one does not wait.
 
-        Yields what says whether it was typed. Raises KeyboardInterrupt at the end of the block if so.
+        Raises KeyboardInterrupt at the end of the block if there was a Ctrl-C, or what counts as one.
         """
         typed = False
 
@@ -112,16 +112,15 @@ class Machine:
             if typed:
                 raise KeyboardInterrupt
             typed = True
-            self.out.progress(f"interrupted: {name} is started again first")
+            with contextlib.suppress(OSError):  # the terminal may be what has gone
+                self.out.progress(f"interrupted: {name} is started again first")
 
-        if threading.current_thread() is not threading.main_thread():  # where Ctrl-C never arrives
-            yield lambda: False
-            return
-        before = signal.signal(signal.SIGINT, note)
-        try:
-            yield lambda: typed
-        finally:
-            signal.signal(signal.SIGINT, before)
+        with signals.handled(note):
+            try:
+                yield
+            except PpctlError:
+                if not typed:  # a terminal tells systemctl of Ctrl-C, too
+                    raise
         if typed:
             raise KeyboardInterrupt
 
@@ -144,6 +143,8 @@ class Machine:
                 if not problem:
                     return
             elif process := self._process(deployment, number):
+                if process.state == "stopping":  # its manager starts it when it has finished its transfers
+                    deadline = time.monotonic() + READY_SECONDS
                 # supervisord calls it failed only where it ends within a second: a slow machine takes longer.
                 starts |= {process.pid} - {0}
                 failures += process.state == "failed"
@@ -158,7 +159,11 @@ class Machine:
         )
 
     def _process(self, deployment: Deployment, number: int) -> Process | None:
-        processes = self.manager_of(deployment).processes()
+        """Return the worker as its manager sees it; None also when that does not answer just now."""
+        try:
+            processes = self.manager_of(deployment).processes()
+        except PpctlError:
+            return None
         return next((process for process in processes if process.number == number), None)
 
     def wait_public(self, deployment: Deployment, prefix: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -9,9 +11,11 @@ from pathlib import Path
 import click
 import pytest
 
+from ppctl import signals
 from ppctl.__main__ import main
 from ppctl.commands import status
 from ppctl.errors import CommandFailed, PpctlError, UsageError
+from ppctl.local_host import LocalHost
 from tests.conftest import NewHome, Ppctl, RunPpctl, ppctl_argv
 
 
@@ -47,6 +51,44 @@ def test_endings(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert ending(error, new_home(), ppctl, monkeypatch) == (code, "", err)
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGHUP], ids=lambda sent: sent.name)
+def test_a_term_and_the_end_of_the_terminal_are_a_ctrl_c(
+    sent: signal.Signals, new_home: NewHome, run_ppctl: RunPpctl
+) -> None:
+    """What is in hand is put in order: no secret stays in a file, no worker stopped, no terminal mute."""
+    home = new_home()
+    with LocalHost().lock(home / ".users.lock", purpose="a test"):
+        process = subprocess.Popen(
+            ppctl_argv("adduser", "-C", home, "ann", "--generate"), stderr=subprocess.PIPE, text=True
+        )
+        assert process.stderr and process.stderr.readline().startswith("waiting for another ppctl")
+        process.send_signal(sent)
+        _, err = process.communicate(timeout=300)
+    assert (process.returncode, err) == (
+        130,
+        "interrupted: nothing is half-done; run the command again to finish\n",
+    )
+
+
+def test_what_is_ignored_stays_so_and_a_terminal_that_goes_says_so_once() -> None:
+    """nohup; and both the kernel and the shell tell of it, which is not to interrupt what puts in order."""
+    heard: list[int] = []
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with signals.handled(lambda number, _: heard.append(number)):
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert heard == []
+        signal.signal(signal.SIGHUP, lambda number, _: heard.append(-number))
+        with signals.handled(lambda number, _: heard.append(number)):
+            with signals.handled(lambda number, _: heard.append(number)):
+                os.kill(os.getpid(), signal.SIGHUP)
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert heard == [signal.SIGHUP]
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_bug_does_not_tell_secrets(

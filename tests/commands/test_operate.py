@@ -14,7 +14,7 @@ from ppctl.commands import operate, remove, status
 from ppctl.deployment import deployed
 from ppctl.errors import CommandFailed, PpctlError
 from ppctl.layout import Layout
-from ppctl.machine import WorkerFailed
+from ppctl.machine import READY_SECONDS, WorkerFailed
 from ppctl.managers import Process
 from tests.engine import HOME, impatient, started
 from tests.fakes import FakeManager
@@ -50,28 +50,36 @@ def test_ctrl_c_ends_a_log_and_nothing_is_said_about_work_to_finish(
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(
-    ("times", "fails", "running"),
-    [(1, False, [1, 2]), (1, True, [1, 2]), (2, False, [2])],
-    ids=["once", "systemctl has heard it, too", "twice"],
+    ("sent", "fails", "running"),
+    [
+        ([signal.SIGINT], False, [1, 2]),
+        ([signal.SIGINT], True, [1, 2]),
+        ([signal.SIGINT, signal.SIGINT], False, [2]),
+        ([signal.SIGTERM], False, [1, 2]),
+        ([signal.SIGHUP, signal.SIGHUP], False, [1, 2]),
+        ([signal.SIGHUP, signal.SIGTERM], False, [2]),
+    ],
+    ids=["once", "systemctl has heard it, too", "twice", "TERM", "the terminal has gone", "and then TERM"],
 )
 def test_ctrl_c_leaves_no_worker_stopped(
-    monkeypatch: pytest.MonkeyPatch, times: int, fails: bool, running: list[int]
+    monkeypatch: pytest.MonkeyPatch, sent: list[signal.Signals], fails: bool, running: list[int]
 ) -> None:
     stop = FakeManager.stop
 
     def interrupted(manager: FakeManager, number: int) -> None:
+        assert all(signal.getsignal(each) is not signal.SIG_DFL for each in sent), "it would end the tests"
         stop(manager, number)
-        for _ in range(times):
-            os.kill(os.getpid(), signal.SIGINT)
+        for each in sent:
+            os.kill(os.getpid(), each)
         if fails:
             raise CommandFailed(["systemctl", "stop"], -signal.SIGINT, "")
 
     world = started()
     monkeypatch.setattr(FakeManager, "stop", interrupted)
-    before = signal.getsignal(signal.SIGINT)
+    before = [signal.getsignal(each) for each in sent]
     with pytest.raises(KeyboardInterrupt):
         operate.restart(index.load(world.host, HOME), world.machine(), numbers=(), wait=True)
-    assert signal.getsignal(signal.SIGINT) == before
+    assert [signal.getsignal(each) for each in sent] == before
     assert "interrupted: worker 1 is started again first" in world.stderr.getvalue()
     (group,) = world.groups.values()
     assert sorted(group.running) == running
@@ -118,11 +126,54 @@ def test_without_workers_it_says_what_starts_them(command: str) -> None:
 
 
 @pytest.mark.usefixtures("impatient")
-def test_a_stop_that_fails_is_no_ctrl_c(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_that_fails_and_was_heard_all_the_same_leaves_no_worker_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """D-Bus answers late, or systemd itself is being replaced: its job goes on, and systemctl has failed."""
+    stop = FakeManager.stop
+
     def fails(manager: FakeManager, number: int) -> None:
-        raise CommandFailed(["systemctl", "stop"], 1, "no such unit")
+        stop(manager, number)
+        raise CommandFailed(["systemctl", "stop"], 1, "Connection timed out")
 
     world = started()
     monkeypatch.setattr(FakeManager, "stop", fails)
-    with pytest.raises(CommandFailed, match="no such unit"):
+    with pytest.raises(CommandFailed, match="Connection timed out"):
         operate.restart(index.load(world.host, HOME), world.machine(), numbers=(), wait=True)
+    (group,) = world.groups.values()
+    assert sorted(group.running) == [1, 2]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_manager_that_does_not_answer_just_now_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = started()
+    world.kill_worker(1, silent=True)
+    machine, asked = world.machine(), []
+
+    def processes(manager: FakeManager) -> list[Process]:
+        asked.append(1)
+        if len(asked) == 2:
+            next(iter(world.groups.values())).running[1].answers = True
+        raise CommandFailed(["systemctl", "show"], 1, "Connection timed out")
+
+    monkeypatch.setattr(FakeManager, "processes", processes)
+    machine.wait_ready(deployed(world.host, Layout(HOME)), 1)
+    assert len(asked) == 2
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_worker_that_still_finishes_its_transfers_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """systemd starts it when it has: that may take longer than a start."""
+    world = started()
+    world.kill_worker(1, silent=True)
+    machine, asked = world.machine(), []
+
+    def processes(manager: FakeManager) -> list[Process]:
+        asked.append(1)
+        if len(asked) == 10 * READY_SECONDS:
+            next(iter(world.groups.values())).running[1].answers = True
+        return [Process(1, "stopping", 7)]
+
+    monkeypatch.setattr(FakeManager, "processes", processes)
+    machine.wait_ready(deployed(world.host, Layout(HOME)), 1)
+    assert len(asked) == 10 * READY_SECONDS

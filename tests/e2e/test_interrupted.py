@@ -229,6 +229,7 @@ def test_ctrl_c(new_home: NewHome, home: Path, run_ppctl: RunPpctl) -> None:
 
 
 def test_ctrl_c_leaves_no_worker_stopped(new_home: NewHome, home: Path, run_ppctl: RunPpctl) -> None:
+    """Nor does the end of the terminal, or of ppctl by a timeout."""
     new_home()
     up(run_ppctl, home)
     for number in range(6):
@@ -242,7 +243,8 @@ def test_ctrl_c_leaves_no_worker_stopped(new_home: NewHome, home: Path, run_ppct
         assert process.stderr
         assert process.stderr.readline() == "restart  worker 1\n"
         time.sleep(number * 0.02)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        sent = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)[number % 3]
+        os.killpg(process.pid, sent)  # as a terminal does
         _, err = process.communicate(timeout=300)
         # Where it was too late for that, all is done.
         assert process.returncode == 130 or (number and process.returncode == 0)
