@@ -135,10 +135,12 @@ class Host(Protocol):
         check: bool = True,
         timeout: float | None = None,
         dies_with_us: bool = False,
+        apart: bool = False,
     ) -> Completed:
         """Run a program to its end. `env` is added to the environment; secrets go into `input`.
 
         `dies_with_us`: it must not go on when ppctl is killed; for what only ppctl has use for.
+        `apart`: a terminal does not tell it of Ctrl-C; what that means is for ppctl to say.
         Raises CommandFailed if `check` and the exit status is not 0, PpctlError if there is no such program.
         """
 

@@ -184,10 +184,12 @@ class LocalHost:
         check: bool = True,
         timeout: float | None = None,
         dies_with_us: bool = False,
+        apart: bool = False,
     ) -> Completed:
         try:
             done = subprocess.run(
                 preexec_fn=_die_with_parent() if dies_with_us else None,
+                start_new_session=apart,
                 args=argv,
                 input=input,
                 stdin=subprocess.DEVNULL if input is None else None,

@@ -119,7 +119,7 @@ class Machine:
             try:
                 yield
             except PpctlError:
-                if not typed:  # a terminal tells systemctl of Ctrl-C, too
+                if not typed:  # who ends ppctl may have ended systemctl, too
                     raise
         if typed:
             raise KeyboardInterrupt

@@ -334,6 +334,7 @@ class FakeHost:
         check: bool = True,
         timeout: float | None = None,
         dies_with_us: bool = False,
+        apart: bool = False,
     ) -> Completed:
         self.step("run", tuple(argv), input)
         run = Run(tuple(argv), input, dict(env or {}))

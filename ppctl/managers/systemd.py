@@ -242,7 +242,9 @@ class Systemd:
         if not self.deployment.is_system and "XDG_RUNTIME_DIR" not in os.environ:
             env = {"XDG_RUNTIME_DIR": f"/run/user/{os.geteuid()}"}  # not set under sudo -u, cron or su
         try:
-            return self.host.run(["systemctl", *self._scope(), *arguments], env=env, check=check)
+            # Apart: Ctrl-C is not to end the start of a worker that was stopped to be started anew.
+            argv = ["systemctl", *self._scope(), *arguments]
+            return self.host.run(argv, env=env, check=check, apart=True)
         except CommandFailed as e:
             if "Failed to connect to bus" in e.output:
                 raise PpctlError(
