@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -101,6 +103,13 @@ def load_to_look(host: Host, home: Path) -> Index:
         if host.stat(Layout(home).htpasswd) is None:
             raise
         return with_settings(host, home, b"{}")
+
+
+@contextlib.contextmanager
+def locked(index: Index, host: Host, *, purpose: str, wait: bool) -> Iterator[Index]:
+    """Hold the lock of `index`, and give it as it is then: whoever was waited for may have changed it."""
+    with host.lock(index.layout.lock, purpose=purpose, wait=wait):
+        yield load(host, index.home)
 
 
 def with_settings(host: Host, home: Path, content: bytes) -> Index:

@@ -212,21 +212,8 @@ class LocalHost:
 
     @contextlib.contextmanager
     def lock(self, path: Path, *, purpose: str, wait: bool = True) -> Iterator[None]:
-        with telling("lock", path):
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        descriptor = self._locked(path, wait=wait)
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                holder = _lock_holder(descriptor)
-                if not wait:
-                    raise PpctlError(
-                        f"{path}: another ppctl is at work on this index: {holder}",
-                        "wait until it has finished, or leave out --no-wait",
-                    ) from None
-                if self._announce:
-                    self._announce(f"waiting for another ppctl that is at work on this index: {holder}")
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
             note = {"pid": os.getpid(), "user": self.user(), "purpose": purpose, "since": int(time.time())}
             with contextlib.suppress(OSError):  # a full disk: what is to be done may be to make room
                 os.ftruncate(descriptor, 0)
@@ -234,6 +221,42 @@ class LocalHost:
             yield
         finally:
             os.close(descriptor)  # releases the lock
+
+    def _locked(self, path: Path, *, wait: bool) -> int:
+        """Return the open lock file, locked. One that was removed meanwhile would keep nobody out."""
+        while True:
+            with telling("lock", path):
+                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                self._get(descriptor, path, wait=wait)
+                if _is_at(path, descriptor):
+                    return descriptor
+            except BaseException:
+                os.close(descriptor)
+                raise
+            os.close(descriptor)
+
+    def _get(self, descriptor: int, path: Path, *, wait: bool) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _lock_holder(descriptor)
+            if not wait:
+                raise PpctlError(
+                    f"{path}: another ppctl is at work on this index: {holder}",
+                    "wait until it has finished, or leave out --no-wait",
+                ) from None
+            if self._announce:
+                self._announce(f"waiting for another ppctl that is at work on this index: {holder}")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    """Return whether the open file is the one at `path`."""
+    try:
+        return os.path.samestat(path.lstat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _lock_holder(descriptor: int) -> str:

@@ -531,6 +531,30 @@ def test_lock_waits_and_says_for_whom(tmp_path: Path) -> None:
     assert f"pid {holder.pid}" in said[0]
 
 
+def test_a_lock_file_that_was_removed_meanwhile_keeps_others_out_all_the_same(tmp_path: Path) -> None:
+    """`ppctl destroy` removes it while another ppctl waits for it: both that and a third would be at work."""
+    path, waits, has_it, done = tmp_path / ".lock", threading.Event(), threading.Event(), threading.Event()
+
+    def second() -> None:
+        with LocalHost(announce=lambda _: waits.set()).lock(path, purpose="second"):
+            has_it.set()
+            done.wait(60)
+
+    waiter = threading.Thread(target=second, daemon=True)
+    with LocalHost().lock(path, purpose="first"):
+        waiter.start()
+        assert waits.wait(60)
+        path.unlink()
+    assert has_it.wait(60)
+    with (
+        pytest.raises(PpctlError, match="`second` by"),
+        LocalHost().lock(path, purpose="third", wait=False),
+    ):
+        pass
+    done.set()
+    waiter.join(60)
+
+
 def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     with lock_held(tmp_path / ".lock") as holder:
         holder.kill()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from ppctl import homes
+from ppctl import homes, index
 from ppctl.deployment import Deployment, deployed
 from ppctl.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError
 from ppctl.index import Index
@@ -13,10 +13,10 @@ from ppctl.managers import CACHE, label
 from ppctl.settings import ManagerName
 
 
-def start(found: Index, machine: Machine, *, wait: bool) -> int:
+def start(asked: Index, machine: Machine, *, wait: bool) -> int:
     """Start the workers that do not run, and wait until they serve. Returns the exit code."""
-    deployment = deployed(machine.host, found.layout)
-    with machine.host.lock(found.layout.lock, purpose="ppctl start", wait=wait):
+    with index.locked(asked, machine.host, purpose="ppctl start", wait=wait) as found:
+        deployment = deployed(machine.host, found.layout)
         silent = sorted(set(deployment.numbers) - set(machine.reports(deployment)))
         no_cache = deployment.cache and machine.cache_report(deployment) is None
         if silent or no_cache:
@@ -28,10 +28,10 @@ def start(found: Index, machine: Machine, *, wait: bool) -> int:
     return machine.out.result({"changed": bool(silent or no_cache), "workers": silent})
 
 
-def stop(found: Index, machine: Machine, *, wait: bool) -> int:
+def stop(asked: Index, machine: Machine, *, wait: bool) -> int:
     """Stop every worker gracefully and close the socket. Returns the exit code."""
-    deployment = deployed(machine.host, found.layout)
-    with machine.host.lock(found.layout.lock, purpose="ppctl stop", wait=wait):
+    with index.locked(asked, machine.host, purpose="ppctl stop", wait=wait) as found:
+        deployment = deployed(machine.host, found.layout)
         manager = machine.manager_of(deployment)
         running = [process.number for process in manager.processes() if process.state != "stopped"]
         if running:
@@ -42,14 +42,14 @@ def stop(found: Index, machine: Machine, *, wait: bool) -> int:
     return machine.out.result({"changed": bool(running), "workers": running})
 
 
-def restart(found: Index, machine: Machine, *, numbers: tuple[int, ...], wait: bool) -> int:
+def restart(asked: Index, machine: Machine, *, numbers: tuple[int, ...], wait: bool) -> int:
     """Restart the workers (`numbers`; none: all) one by one while the others answer. Returns the exit code.
 
     Raises WorkerFailed for the first that does not come back; the others are then left running.
     """
-    deployment = deployed(machine.host, found.layout)
-    wanted = _numbers(deployment, numbers)
-    with machine.host.lock(found.layout.lock, purpose="ppctl restart", wait=wait):
+    with index.locked(asked, machine.host, purpose="ppctl restart", wait=wait) as found:
+        deployment = deployed(machine.host, found.layout)
+        wanted = _numbers(deployment, numbers)
         answering = machine.reports(deployment)
         if not answering:
             machine.out.progress("no worker runs: starting them all")

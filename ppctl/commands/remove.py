@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ppctl import homes
+from ppctl import homes, index
 from ppctl.deployment import Manifest, read_manifest
 from ppctl.errors import PpctlError
 from ppctl.index import Index
@@ -12,14 +12,14 @@ from ppctl.layout import Layout
 from ppctl.machine import Machine
 
 
-def down(found: Index, machine: Machine, *, wait: bool) -> int:
+def down(asked: Index, machine: Machine, *, wait: bool) -> int:
     """Stop the index and make its manager forget it, so that it does not come back at boot.
 
     The home stays as it is. Returns the exit code.
     """
-    with machine.host.lock(found.layout.lock, purpose="ppctl down", wait=wait):
+    with index.locked(asked, machine.host, purpose="ppctl down", wait=wait) as found:
         changed = take_down(found, machine)
-    again = homes.command(found.home, "up")
+    again = homes.command(asked.home, "up")
     machine.out.info(f"down; `{again}` brings it back" if changed else "nothing to do: it is down")
     return machine.out.result({"changed": changed})
 
@@ -60,10 +60,9 @@ def destroy(found: Index, machine: Machine, *, confirmed: bool, purge: bool, wai
             if entry:
                 machine.out.progress(f"remove   {path}")
                 host.remove_tree(path) if entry.kind == "directory" else host.remove(path)
-    host.remove(layout.lock)
-    left = host.list(layout.home)
-    if not left:
-        host.remove_tree(layout.home)
+        left = [name for name in host.list(layout.home) if name != layout.lock.name]
+        # Its lock last, and still held: nobody begins with a new index in what goes.
+        host.remove(layout.lock) if left else host.remove_tree(layout.home)
     machine.out.info(f"destroyed {layout.home}" + (f"; left there: {', '.join(left)}" if left else ""))
     return machine.out.result({"changed": True, "left": left})
 

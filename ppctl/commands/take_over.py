@@ -101,17 +101,14 @@ def take_over(
     if old.program is None:
         _require_deployed(old, found, host)
         return engine.up(home, machine, dry_run=dry_run, exit_code=exit_code, wait=wait, given=given)
-    made = engine.make_plan(found, _without(old.program, machine), given)
-    changes = list(_changes(old, old.program, found, machine))
+    made, changes = _plan(old, old.program, found, machine, given)
     if dry_run:
         whole = plan.Plan(made.desired, (*_preparing(made), *changes, *_rest(made)))
         return engine.show(whole, False, home, machine.out, exit_code=exit_code, is_verified=False)
     if is_new:
         engine.make_home(host, home)
-    done = [*_preparing(made), *changes]
     with host.lock(found.layout.lock, purpose="ppctl take-over", wait=wait):
-        _apply(done, machine)
-    visible = [change for change in done if not change.bookkeeping]
+        visible = _leave(old, old.program, found, machine, given)
     try:
         return engine.up(
             home, machine, dry_run=False, exit_code=exit_code, wait=wait, given=given, before=visible
@@ -124,13 +121,27 @@ def take_over(
         raise
 
 
-def _apply(changes: list[Change], machine: Machine) -> None:
-    for change in changes:
+def _plan(
+    old: Old, program: Handmade, found: Index, machine: Machine, given: bytes | None
+) -> tuple[plan.Plan, list[Change]]:
+    """Return the plan of `up` as it will be without the old server, and the changes that end that."""
+    made = engine.make_plan(found, _without(program, machine), given)
+    return made, list(_changes(old, program, found, machine))
+
+
+def _leave(old: Old, program: Handmade, found: Index, machine: Machine, given: bytes | None) -> list[Change]:
+    """Take over from the old server and end it. Returns the changes."""
+    if machine.host.stat(program.configuration) is None:
+        return []  # whoever was waited for has done so: what has its name now may be the index
+    made, changes = _plan(old, program, found, machine, given)
+    done = [*_preparing(made), *changes]
+    for change in done:
         if not change.bookkeeping:
             machine.out.progress(plan.describe(change))
         if change.interrupts:
             machine.out.warn(change.interrupts)
         change.apply(machine)
+    return [change for change in done if not change.bookkeeping]
 
 
 def _require_deployed(old: Old, found: Index, host: Host) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from ppctl import homes, passwords, users, verified
+from ppctl import homes, index, passwords, users, verified
 from ppctl.clients import check
 from ppctl.clients.base import Entry
 from ppctl.clients.check import Step
@@ -25,12 +25,12 @@ _OURS = re.compile(r"ppctl-verify-[0-9a-f]{12}")
 _COST = 10  # the least that counts as strong; the user lives for a second
 
 
-def verify(found: Index, machine: Machine, *, timeout: float, wait: bool) -> int:
+def verify(asked: Index, machine: Machine, *, timeout: float, wait: bool) -> int:
     """Ask every worker, then list, upload, download and remove. Returns the exit code."""
     out = machine.out
-    deployment = deployed(machine.host, found.layout)
     # Under the index's lock: no worker restarts meanwhile, and a user left by a killed run is nobody's.
-    with machine.host.lock(found.layout.lock, purpose="ppctl verify", wait=wait):
+    with index.locked(asked, machine.host, purpose="ppctl verify", wait=wait) as found:
+        deployment = deployed(machine.host, found.layout)
         steps = [_worker(number, deployment, machine, found) for number in deployment.numbers]
         for step in steps:
             _tell(step, out)

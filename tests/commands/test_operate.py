@@ -6,6 +6,8 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +18,8 @@ from ppctl.errors import CommandFailed, PpctlError
 from ppctl.layout import Layout
 from ppctl.machine import READY_SECONDS, WorkerFailed
 from ppctl.managers import Process
-from tests.engine import HOME, impatient, started
+from tests.engine import HOME, configure, impatient, started, up
+from tests.fake_host import FakeHost
 from tests.fakes import FakeManager
 
 __all__ = ["impatient"]
@@ -177,3 +180,29 @@ def test_a_worker_that_still_finishes_its_transfers_is_waited_for(monkeypatch: p
     monkeypatch.setattr(FakeManager, "processes", processes)
     machine.wait_ready(deployed(world.host, Layout(HOME)), 1)
     assert len(asked) == 10 * READY_SECONDS
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("command", ["restart", "stop"])
+def test_what_was_changed_while_it_waited_counts(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    """Another ppctl gives the index another name, and so other processes."""
+    world, lock = started(), FakeHost.lock
+    others = [lambda: up(configure(world, name="other", workers=3))]
+
+    def behind_another(host: FakeHost, path: Path, **options: Any) -> Any:
+        if others:
+            others.pop()()
+        return lock(host, path, **options)
+
+    found = index.load(world.host, HOME)
+    monkeypatch.setattr(FakeHost, "lock", behind_another)
+    if command == "stop":
+        operate.stop(found, world.machine(), wait=True)
+        assert world.workers() == {}
+    else:
+        operate.restart(found, world.machine(), numbers=(), wait=True)
+        (((name, *_), group),) = world.groups.items()
+        assert (name, sorted(worker.pid for worker in group.running.values())) == (
+            "other",
+            [5006, 5007, 5008],
+        )

@@ -6,6 +6,7 @@ import copy
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,6 +144,22 @@ def test_killed_at_every_step_the_next_run_finishes(midway: bool) -> None:
         assert step > 20
         return
     raise AssertionError("it never ends")
+
+
+def test_two_at_once_take_over_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one has planned it all, too; when its turn comes, the index has the program's name."""
+    world, others, lock = by_hand(), [take_over], FakeHost.lock
+
+    def behind_another(host: FakeHost, path: Path, **options: Any) -> Any:
+        if others:
+            others.pop()(world)
+            host.put(HOME / "htpasswd", "carl:added meanwhile\n")
+        return lock(host, path, **options)
+
+    monkeypatch.setattr(FakeHost, "lock", behind_another)
+    assert take_over(world) == 0
+    assert [name for name, _ in world.host.operations].count("program.end") == 1
+    assert world.host.read(HOME / "htpasswd") == b"carl:added meanwhile\n"
 
 
 def test_where_the_index_does_not_start_the_old_server_runs_again() -> None:
