@@ -11,6 +11,7 @@ from typing import Any
 
 from ppctl import releases
 from ppctl.deployment import Deployment, Manifest
+from ppctl.host import Host
 from ppctl.layout import Layout
 from ppctl.machine import Machine
 from ppctl.managers import Pending
@@ -74,18 +75,27 @@ class MakeDirectory(Change):
 
 @dataclass(frozen=True, kw_only=True)
 class WriteFile(Change):
-    """Write a whole file."""
+    """Write a whole file; with `lock`, which its other writers hold, only where nothing is in it by then."""
 
     content: bytes = field(repr=False)
     mode: int
     owner: str | None = None
     group: str | None = None
+    lock: Path | None = None
 
     def apply(self, machine: Machine) -> None:
+        if self.lock is None:
+            self._write(machine.host)
+            return
+        with machine.host.lock(self.lock, purpose="ppctl up"):
+            if not machine.host.read(Path(self.target)):
+                self._write(machine.host)
+
+    def _write(self, host: Host) -> None:
         path = Path(self.target)
-        if not machine.host.stat(path.parent):
-            machine.host.make_directory(path.parent, mode=0o755)
-        machine.host.write(path, self.content, mode=self.mode, owner=self.owner, group=self.group)
+        if not host.stat(path.parent):
+            host.make_directory(path.parent, mode=0o755)
+        host.write(path, self.content, mode=self.mode, owner=self.owner, group=self.group)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,7 +62,7 @@ def build(index: Index, facts: Facts) -> Desired:
     own = (index.owner, facts.group)
     cache_generation, cache_files = _cache(index, deployment, facts) if deployment.cache else ("", ())
     files = (
-        File(layout.htpasswd, b"", FILE_MODE, *own, keep=True),
+        File(layout.htpasswd, b"", FILE_MODE, *own, lock=layout.users_lock),
         File(layout.server_config, config.encode(), FILE_MODE, *own),
         File(layout.run_script, run_script.encode(), 0o750, *own),
         *units.files(index, deployment, facts, unit),

@@ -18,14 +18,17 @@ class Directory:
 
 @dataclass(frozen=True)
 class File:
-    """A file that must have this content; with `keep` only made when it is missing, and then left alone."""
+    """A file that must have this content; with `lock` only made when it is missing, and then left alone.
+
+    `lock`: whoever writes it from then on holds that.
+    """
 
     path: Path
     content: bytes
     mode: int
     owner: str | None = None
     group: str | None = None
-    keep: bool = False
+    lock: Path | None = None
 
 
 @dataclass(frozen=True)

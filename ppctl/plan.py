@@ -179,7 +179,7 @@ def _old_releases(index: Index, desired: Desired, host: Host) -> Iterator[Change
 def _paths(desired: Desired) -> frozenset[Path]:
     """Return what `destroy`, and a change of name, manager or mode, has to remove outside and inside."""
     return frozenset(
-        [file.path for file in desired.files if not file.keep] + [link.path for link in desired.links]
+        [file.path for file in desired.files if not file.lock] + [link.path for link in desired.links]
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ppctl.changes import Change, MakeDirectory, MakeLink, SetAttributes, WriteFile
 from ppctl.desired import Desired
@@ -59,21 +60,22 @@ def files(all_wanted: Iterable[File], host: Host) -> Iterator[Change]:
                 f"{wanted.path}: a file must be here, and this is a directory",
                 f"move it away: mv {wanted.path} {wanted.path}.old",
             )
-        attributes = {"mode": wanted.mode, "owner": wanted.owner, "group": wanted.group}
+        attributes: dict[str, Any] = {"mode": wanted.mode, "owner": wanted.owner, "group": wanted.group}
         # A link in place of a file is replaced: reading through it would hide that it is one.
         old = host.read(wanted.path) if found and found.kind == "file" else None
-        if old is None or (not wanted.keep and old != wanted.content):
-            if found and found.kind == "link" and wanted.keep:
+        if old is None or (not wanted.lock and old != wanted.content):
+            if found and found.kind == "link" and wanted.lock:
                 continue
             yield WriteFile(
                 "update" if found else "create",
                 str(wanted.path),
                 diff=_diff(wanted.path, old, wanted.content),
                 content=wanted.content,
-                **attributes,  # type: ignore[arg-type]
+                lock=wanted.lock,
+                **attributes,
             )
         elif summary := _attributes_differ(wanted, found):
-            yield SetAttributes("mend", str(wanted.path), summary, **attributes)  # type: ignore[arg-type]
+            yield SetAttributes("mend", str(wanted.path), summary, **attributes)
 
 
 def _diff(path: Path, old: bytes | None, new: bytes) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ppctl import users
 from ppctl.commands import operate, remove
 from ppctl.commands.up import make_plan
 from ppctl.errors import PpctlError
 from ppctl.index import load
 from ppctl.machine import WorkerFailed
 from ppctl.plan import Plan, describe
+from ppctl.server import htpasswd
 from tests.engine import HOME, changed, configure, outcome, started, up
 from tests.fakes import World
 
@@ -199,6 +202,20 @@ def test_the_users_and_packages_are_never_touched() -> None:
     configure(world, name="other", manager="systemd", port=4000)
     up(world)
     assert world.host.read(HOME / "htpasswd") == world.host.read(HOME / "packages/a-1.tar.gz") == b"kept"
+
+
+def test_a_user_who_is_added_during_the_first_up_stays() -> None:
+    """It takes its time to build the release, and `ppctl adduser` need not wait for it."""
+    world = configure(World())
+
+    def adds(operation: str, arguments: tuple[Any, ...]) -> None:
+        if operation == "run" and "venv" in arguments[0]:
+            world.host.before = None
+            users.add(load(world.host, HOME), world.host, "ann", htpasswd.hash_password("x" * 20, 4))
+
+    world.host.before = adds
+    up(world)
+    assert [user.name for user in users.users(load(world.host, HOME), world.host)] == ["ann"]
 
 
 def test_packages_may_be_a_link_to_another_disk() -> None:

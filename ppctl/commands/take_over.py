@@ -204,6 +204,7 @@ def _changes(old: Old, program: Handmade, found: Index, machine: Machine) -> Ite
             mode=index.FILE_MODE,
             owner=found.owner,
             group=found.group(host),
+            lock=layout.users_lock,
         )
     lines = (host.read(program.configuration) or b"").decode("utf-8", "replace").splitlines()
     yield EndHandmade(

@@ -164,7 +164,7 @@ def _deploy(example: Example) -> None:
     )
     host.put(layout.names, serialise(["foo"]).decode())
     paths = frozenset(
-        [file.path for file in wanted.files if not file.keep] + [link.path for link in wanted.links]
+        [file.path for file in wanted.files if not file.lock] + [link.path for link in wanted.links]
     )
     manifest = Manifest((wanted.deployment,), paths)
     host.write(layout.manifest, manifest.to_bytes(wanted.deployment.home), mode=0o640)
