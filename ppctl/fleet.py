@@ -246,7 +246,19 @@ def _variables_file(variables: Mapping[str, Any]) -> Iterator[Path]:
     try:
         path = folder / "variables.json"
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            json.dump(dict(variables), file)
+            json.dump(_as_texts(dict(variables)), file)
         yield path
     finally:
         shutil.rmtree(folder)
+
+
+def _as_texts(value: Any) -> Any:
+    """Return `value` so that Ansible takes its texts for what they are, and none for a template.
+
+    Names come from hosts (`users copy`): `{{ lookup(…) }}` in one would run on this machine.
+    """
+    if isinstance(value, str):
+        return {"__ansible_unsafe": value}
+    if isinstance(value, dict):
+        return {name: _as_texts(each) for name, each in value.items()}
+    return [_as_texts(each) for each in value] if isinstance(value, (list, tuple)) else value

@@ -286,4 +286,5 @@ def copy_users(source: Target, target: Target, out: Output, *, exclusive: bool) 
             "name one host; where it has several indexes also --index NAME",
         )
     declaration = {**answers[0]["result"], "exclusive": exclusive, "allow_weak": True}
-    return command(target, ["users", "apply", "-"], out, stdin=json.dumps(declaration))
+    # What begins like JSON, Ansible before 2.19 hands on as what Python prints of it.
+    return command(target, ["users", "apply", "-"], out, stdin="\n" + json.dumps(declaration))

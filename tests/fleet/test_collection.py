@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ppctl import __version__
+from ppctl import __version__, fleet
 from ppctl.checks import programs
 from tests.fleet.support import env, load
 from tests.hosts import CHECKOUT
@@ -370,6 +371,32 @@ def test_what_is_asked_for_is_taken_as_it_is_typed() -> None:
             asked += [(path.name, each) for each in play.get("vars_prompt", [])]
     assert asked
     assert [name for name, each in asked if each.get("unsafe") is not True or each.get("default") != ""] == []
+
+
+@pytest.mark.e2e
+def test_what_is_sent_to_hosts_is_no_template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Users' names come from hosts (`users copy`): none may run anything on the controller."""
+    for name in [name for name in os.environ if name.startswith("ANSIBLE_")]:
+        monkeypatch.delenv(name)
+    inventory, trace = tmp_path / "hosts.yml", tmp_path / "trace"
+    here = {
+        "ansible_connection": "local",
+        "ansible_become": False,
+        "ansible_python_interpreter": sys.executable,
+    }
+    inventory.write_text(json.dumps({"all": {"hosts": {"here": here}}}))
+    hostile = f"{{{{ lookup('ansible.builtin.pipe', 'touch {trace}') }}}}"
+    variables = {
+        "ppctl_on": "all",
+        "ppctl_command": ["adduser", hostile],
+        "ppctl_stdin": hostile * 2,  # another text, so that the command is shown
+        "ppctl_home": hostile,
+        "ppctl_read_only": False,
+    }
+    target = fleet.Target("all", (str(inventory),))
+    (found,) = fleet.run("playbooks/command.yml", target, variables, lambda _: None, options=["--check"])
+    assert (found.state, found.parts[0]["msg"]) == ("ok", f"would run: ppctl adduser {hostile}")
+    assert not trace.exists()
 
 
 @pytest.mark.e2e

@@ -29,6 +29,11 @@ from tests.test_docs import reference
 Popen = subprocess.Popen
 
 
+def text_of(found: dict[str, Any]) -> Any:
+    """Return the text that Ansible must not take for a template; anything else as it is."""
+    return found["__ansible_unsafe"] if set(found) == {"__ansible_unsafe"} else found
+
+
 class Ansible:
     """A stand-in for ansible-playbook that says what it was told to. `calls`: how it was called."""
 
@@ -51,7 +56,7 @@ class Ansible:
         path = Path(argv[-1].removeprefix("@"))
         call = {
             "argv": argv[1:],
-            "variables": json.loads(path.read_bytes()),
+            "variables": json.loads(path.read_bytes(), object_hook=text_of),
             "mode": oct(path.stat().st_mode & 0o777),
             "folder_mode": oct(path.parent.stat().st_mode & 0o777),
             "path": str(path),
@@ -528,11 +533,9 @@ def test_users_are_copied_with_their_hashes_on_stdin(
     export, apply = ansible.calls
     assert export["variables"]["ppctl_command"] == ["users", "export"]
     assert apply["variables"]["ppctl_command"] == ["users", "apply", "-"]
-    assert json.loads(apply["variables"]["ppctl_stdin"]) == {
-        **exported,
-        "exclusive": True,
-        "allow_weak": True,
-    }
+    stdin = apply["variables"]["ppctl_stdin"]
+    assert json.loads(stdin) == {**exported, "exclusive": True, "allow_weak": True}
+    assert not stdin.startswith("{"), "Ansible 2.17 and 2.18 would make Python's data of it"
     # With -vvv the log would have what the first host answers: the hashes.
     assert [call["environment"]["ANSIBLE_VERBOSITY"] for call in ansible.calls] == ["0", "4"]
     assert ran.code == 0
