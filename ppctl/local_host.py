@@ -52,17 +52,17 @@ class LocalHost:
             return name
 
     def stat(self, path: Path) -> FileInfo | None:
+        kind: Kind = "other"
+        target = ""
         try:
             found = path.lstat()
+            if stat.S_ISLNK(found.st_mode):
+                kind, target = "link", os.readlink(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as e:
             raise PpctlError(f"{path}: cannot look at it: {reason(e)}", hint(e, path)) from e
-        kind: Kind = "other"
-        target = ""
-        if stat.S_ISLNK(found.st_mode):
-            kind, target = "link", str(path.readlink())
-        elif stat.S_ISREG(found.st_mode):
+        if stat.S_ISREG(found.st_mode):
             kind = "file"
         elif stat.S_ISDIR(found.st_mode):
             kind = "directory"
@@ -163,8 +163,11 @@ class LocalHost:
             path.unlink(missing_ok=True)
 
     def remove_tree(self, path: Path) -> None:
-        with telling("remove", path), contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(path)
+        with telling("remove", path):
+            while os.path.lexists(path):
+                # Something in it may go meanwhile, as what a worker that ends takes with it.
+                with contextlib.suppress(FileNotFoundError):
+                    shutil.rmtree(path)
 
     def leftovers(self, directory: Path) -> tuple[Path, ...]:
         found = [(name, TEMPORARY.fullmatch(name)) for name in self.list(directory)]

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 from ppctl.errors import PpctlError
@@ -87,8 +88,14 @@ def _process_with(links: set[str]) -> int:
     for process in Path("/proc").iterdir():
         if not process.name.isdigit():
             continue
-        with contextlib.suppress(OSError):
-            for descriptor in (process / "fd").iterdir():
-                if str(descriptor.readlink()) in links:
-                    return int(process.name)
+        if any(link in links for link in _open_in(process)):
+            return int(process.name)
     return 0
+
+
+def _open_in(process: Path) -> Iterator[str]:
+    """Yield what a process has open; what is closed while one looks is left out."""
+    with contextlib.suppress(OSError):
+        for descriptor in (process / "fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):
+                yield str(descriptor.readlink())

@@ -506,6 +506,40 @@ def lock_held(path: Path) -> Iterator[subprocess.Popen[str]]:
         holder.stdout.close()
 
 
+def test_a_link_that_goes_while_it_is_looked_at_is_not_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readlink = os.readlink
+    (tmp_path / "link").symlink_to("target")
+
+    def late(path: Path) -> str:
+        path.unlink()
+        return readlink(path)
+
+    monkeypatch.setattr(os, "readlink", late)
+    assert LocalHost().stat(tmp_path / "link") is None
+
+
+def test_a_tree_of_which_something_goes_meanwhile_is_removed_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that ends takes files of its own away."""
+    tree, unlink, others = tmp_path / "tree", os.unlink, ["a worker"]
+    (tree / "run").mkdir(parents=True)
+    for name in ("run/a", "run/b", "c"):
+        (tree / name).touch()
+
+    def late(path: str, **options: int) -> None:
+        if others:
+            others.pop()
+            unlink(path, **options)
+        unlink(path, **options)
+
+    monkeypatch.setattr(os, "unlink", late)
+    LocalHost().remove_tree(tree)
+    assert os.listdir(tmp_path) == []
+
+
 def test_lock_names_the_holder(tmp_path: Path) -> None:
     path = tmp_path / ".lock"
     with (

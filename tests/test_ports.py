@@ -32,6 +32,24 @@ def test_a_taken_port_is_named_with_its_holder(free_port: int, address: str) -> 
     assert ports.holder(free_port) == ""
 
 
+def test_a_holder_that_closes_something_meanwhile_is_found(
+    free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server opens and closes files all the time; `ppctl take-over` asks whether it is the one."""
+    readlink, closed = Path.readlink, [f"/proc/{os.getpid()}/fd"]
+
+    def look(path: Path) -> Path:
+        if closed and str(path.parent) == closed[-1]:
+            closed.pop()
+            raise FileNotFoundError(path)
+        return readlink(path)
+
+    with socket.create_server(("127.0.0.1", free_port)):
+        monkeypatch.setattr(Path, "readlink", look)
+        assert ports.holder_pid(free_port) == os.getpid()
+    assert closed == []
+
+
 @pytest.mark.e2e
 def test_another_index_is_named(free_port: int, tmp_path: Path) -> None:
     (tmp_path / "ppctl.yml").touch()

@@ -33,6 +33,7 @@ class _Tail:
                 return []
         lines = self._read(self.file)
         if self._was_replaced(self.file):
+            lines += self._read(self.file)  # what came between the two looks
             self.file.close()
             self.open()
             if self.file:

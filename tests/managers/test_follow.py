@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import IO
 
 import pytest
 
@@ -82,6 +83,24 @@ def test_rotation_loses_nothing(log: Path, tmp_path: Path, later: list[Callable[
     # For a moment there is none.
     later += [partial(log.rename, tmp_path / "log.2"), partial(log.write_text, "again\n")]
     assert take(lines, 1) == ["w: again"]
+
+
+def test_what_is_written_and_rotated_away_between_two_looks(
+    log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, rotations = follow._Tail._read, [lambda: log.rename(tmp_path / "log.1")]
+
+    def read_and_be_late(tail: follow._Tail, file: IO[str]) -> list[str]:
+        found = read(tail, file)
+        if rotations:
+            append(log, "last of the old\n")
+            rotations.pop()()
+            log.write_text("first of the new\n")
+        return found
+
+    monkeypatch.setattr(follow._Tail, "_read", read_and_be_late)
+    expected = ["w: three", "w: last of the old", "w: first of the new"]
+    assert take(follow_files({"w": log}, 3), 3) == expected
 
 
 def test_truncated_in_place(log: Path) -> None:
