@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import secrets
@@ -68,6 +69,8 @@ class _Checker:
         self.tell = tell
         self.session = session
         self.steps: list[Step] = []
+        self.may_be_there = False
+        """Whether the index may have the throw-away package: it has said so, or it has not answered."""
 
     def run(self) -> None:
         listed = self._try("list", self._list)
@@ -91,6 +94,9 @@ class _Checker:
         finally:  # also after Ctrl-C: nothing of ours may stay in the index
             if uploaded:
                 self._try("remove", lambda: self._remove(package))
+            elif self.may_be_there:
+                with contextlib.suppress(_Failed, NoAnswer):
+                    self._remove(package)
 
     def _try(self, name: str, action: Callable[[], tuple[str, list[str]]]) -> list[str] | None:
         """Run one step. Returns the links that it found, or None if it does not work."""
@@ -129,7 +135,9 @@ class _Checker:
             "pyversion": "py3",
             "sha256_digest": package.digest,
         }
+        self.may_be_there = True
         answer = self.session.post(fields, (package.filename, package.content))
+        self.may_be_there = answer.status == 200
         self._expect(answer, "upload")
         return f"{package.filename} as {self.entry.user}", []
 

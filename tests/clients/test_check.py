@@ -171,6 +171,27 @@ def test_what_was_uploaded_is_removed_even_if_it_cannot_be_downloaded(ppctl: Ppc
     assert "ok     remove" in ppctl.out
 
 
+def test_what_was_uploaded_without_an_answer_is_removed(ppctl: Ppctl) -> None:
+    """A busy index stores it all the same, later than a client waits; so it may before Ctrl-C."""
+    posts: list[str] = []
+
+    def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
+        if handler.command == "POST":
+            posts.append(handler.headers["content-length"])
+            if len(posts) == 1:
+                return  # the connection is closed
+        reply(handler, 200)
+
+    with answering(answer) as url:
+        assert ppctl("client", "check", "--url", url, *LOGIN, stdin=PASSWORD) == 1
+    assert len(posts) == 2 and int(posts[1]) < int(posts[0])
+    assert [line.split()[:2] for line in ppctl.out.splitlines() if line.startswith(("fails", "ok", "-"))] == [
+        ["ok", "list"],
+        ["fails", "upload"],
+        ["-", "download"],
+    ]
+
+
 def test_wrong_digest_on_the_page(ppctl: Ppctl) -> None:
     def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
         pages = {
