@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
 import subprocess
 import sys
 import tarfile
+import threading
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -176,6 +178,36 @@ def test_short_passwords_are_warned_of(
     users.main()
     warning = f"{tmp_path}: short passwords, which are soon guessed: ann, bob"
     assert said == ([warning] if short else [])
+
+
+def test_two_controllers_install_one_after_the_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each would begin with removing what the other one has half-made."""
+    install = load("modules/ppctl_install", monkeypatch)
+    params = {"path": tmp_path / "opt/ppctl", "link": tmp_path / "bin/ppctl", "digest": "0" * 64}
+    params["archive"] = tmp_path / "opt/ppctl.wheelhouse.tar"
+    told: list[dict[str, Any]] = []
+    fake = SimpleNamespace(
+        params={name: str(value) for name, value in params.items()},
+        check_mode=False,
+        exit_json=lambda **result: told.append(result),
+    )
+    monkeypatch.setattr(install, "AnsibleModule", lambda **_: fake)
+    made: list[str] = []
+    monkeypatch.setattr(install.Installation, "make", lambda each: made.append(each.path))
+    program = params["path"] / ("0" * 12) / "bin/ppctl"
+    program.parent.mkdir(parents=True)
+    params["archive"].touch()
+    with open(f"{params['path']}.lock", "w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        late = threading.Thread(target=install.main, daemon=True)
+        late.start()
+        late.join(0.3)
+        assert late.is_alive() and made == []
+        program.touch(mode=0o755)
+        program.parent.with_name("complete").touch()
+    late.join(60)
+    assert made == [] and told[0]["changed"]
+    assert params["link"].resolve() == program and not params["archive"].exists()
 
 
 def arguments_of(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

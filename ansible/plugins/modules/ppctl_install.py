@@ -66,6 +66,7 @@ path:
   type: str
 """
 
+import fcntl
 import glob
 import os
 import shutil
@@ -110,6 +111,22 @@ class Installation:
         if code != 0:
             shutil.rmtree(self.path, ignore_errors=True)
             self.module.fail_json(msg=f"ppctl cannot be installed: {(err or out).strip()[-3000:]}", rc=code)
+
+    def lock(self):
+        """Return the open lock file: another controller that installs on this host has ended by then."""
+        os.makedirs(os.path.dirname(self.wanted["path"]), exist_ok=True)
+        file = open(f"{self.wanted['path']}.lock", "w", encoding="utf-8")  # noqa: SIM115 - the caller closes it
+        fcntl.flock(file, fcntl.LOCK_EX)
+        return file
+
+    def bring_about(self, before):
+        """Install it, unless another controller has, and keep the one of before; with the lock."""
+        if not self.is_complete():
+            self.make()
+        elif self.wanted["archive"] and os.path.exists(self.wanted["archive"]):
+            os.unlink(self.wanted["archive"])
+        self.set_links(self.pending_links())
+        self.remove_old(before)
 
     def make(self):
         shutil.rmtree(self.path, ignore_errors=True)
@@ -213,13 +230,11 @@ def main():
     links = installation.pending_links()
     changed = build or bool(links)
     if changed and not module.check_mode:
-        if build:
-            if not (module.params["archive"] or module.params["requirement"]):
-                module.fail_json(msg="ppctl is not installed, and neither archive nor requirement is given")
-            installation.make()
+        if build and not (module.params["archive"] or module.params["requirement"]):
+            module.fail_json(msg="ppctl is not installed, and neither archive nor requirement is given")
         os.makedirs(os.path.dirname(module.params["link"]), exist_ok=True)
-        installation.set_links(links)
-        installation.remove_old(before)
+        with installation.lock():
+            installation.bring_about(before)
     module.exit_json(
         changed=changed,
         path=installation.path,
