@@ -67,9 +67,23 @@ class EndHandmade(Change):
     rest: CopyPackages
 
     def apply(self, machine: Machine) -> None:
-        self.program.end()
-        self.rest.apply(machine)
-        self.program.set_aside()
+        try:
+            self.program.end()
+            self.rest.apply(machine)
+            self.program.set_aside()
+        except PpctlError as e:
+            bring_back(self.program, e)
+            raise
+
+
+def bring_back(program: Handmade, error: PpctlError) -> None:
+    """Start the old server again because of `error`, and say there whether that worked."""
+    try:
+        program.bring_back()
+    except PpctlError as e:
+        error.message += f"\nand the old server could not be started again: {e.message}"
+    else:
+        error.message += "\nthe old server was started again"
 
 
 def take_over(
@@ -116,8 +130,7 @@ def take_over(
     except PpctlError as e:
         if not machine.reports(made.desired.deployment):
             remove.take_down(found, machine)
-            old.program.bring_back()
-            e.message += "\nthe old server was started again"
+            bring_back(old.program, e)
         raise
 
 

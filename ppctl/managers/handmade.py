@@ -8,14 +8,23 @@ import os
 import signal
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from ppctl import ports
 from ppctl.errors import PpctlError
 from ppctl.host import Host
-from ppctl.managers import supervisor_machine
-from ppctl.managers.supervisor_rpc import ALREADY_STARTED, BAD_NAME, NOT_RUNNING, Rpc, ignoring, reread
+from ppctl.managers import Process, stopping, supervisor_machine
+from ppctl.managers.supervisor_rpc import (
+    ALREADY_ADDED,
+    ALREADY_STARTED,
+    BAD_NAME,
+    Rpc,
+    described,
+    ignoring,
+    reread,
+)
 
 SUFFIX = ".taken-over"
 """Added to the name of the configuration: its manager then reads it no more, and nothing is lost."""
@@ -77,6 +86,9 @@ class Program:
     def _processes(self) -> list[dict[str, Any]]:
         return [info for info in self._rpc().getAllProcessInfo() if info["group"] == self.name]
 
+    def _listed(self) -> list[Process]:
+        return [described(number, info) for number, info in enumerate(self._processes(), 1)]
+
     def listens(self, port: int) -> bool:
         return ports.holder_pid(port) in self._tree()
 
@@ -95,8 +107,10 @@ class Program:
 
     def end(self) -> None:
         tree = self._tree()
-        with ignoring(BAD_NAME, NOT_RUNNING):
-            self._rpc().stopProcessGroup(self.name, True)
+        # Not in supervisord's answer: it may take longer than that is waited for.
+        stop = partial(self._rpc().stopProcessGroup, self.name, False)
+        stopping.patiently(ignoring(BAD_NAME)(stop))
+        stopping.wait(self._listed, lambda _: None)
         # A run script without `exec`: its shell has ended, and the server lives on.
         for number, seconds in ((signal.SIGTERM, END_SECONDS), (signal.SIGKILL, KILLED_SECONDS)):
             deadline = time.monotonic() + seconds
@@ -117,7 +131,7 @@ class Program:
     def bring_back(self) -> None:
         _move(_aside(self.configuration), self.configuration, self.host)
         reread(self._rpc())
-        with ignoring(BAD_NAME):
+        with ignoring(BAD_NAME, ALREADY_ADDED):
             self._rpc().addProcessGroup(self.name)
         with ignoring(ALREADY_STARTED):
             self._rpc().startProcessGroup(self.name, False)

@@ -25,6 +25,7 @@ from ppctl.managers.supervisor_rpc import (
     SPAWN_ERROR,
     Away,
     Ending,
+    described,
     ignoring,
     reread,
 )
@@ -32,16 +33,6 @@ from ppctl.managers.supervisord import Supervisord, wait
 from ppctl.workers import Report
 
 SYSTEM_START_TIMEOUT = 3.0
-STATES = {
-    "RUNNING": "running",
-    "STARTING": "starting",
-    "BACKOFF": "failed",
-    "STOPPING": "stopping",
-    "STOPPED": "stopped",
-    "EXITED": "starting",  # with autorestart it is started again at once
-    "FATAL": "failed",
-    "UNKNOWN": "failed",
-}
 _WORKER = re.compile(r"worker-[0-9]+")
 
 
@@ -226,7 +217,7 @@ class Supervisor:
         except (Away, Ending):
             return None
         mine = [info for info in found if info["group"] == self.deployment.cache_name]
-        return _described(CACHE, mine[0]) if mine else None
+        return described(CACHE, mine[0]) if mine else None
 
     def load_cache(self) -> None:
         rpc, name = self.supervisord.rpc(), self.deployment.cache_name
@@ -269,9 +260,4 @@ class Supervisor:
 
 
 def _process(info: dict[str, Any]) -> Process:
-    return _described(int(str(info["name"]).rpartition("-")[2]), info)
-
-
-def _described(number: int, info: dict[str, Any]) -> Process:
-    state = STATES.get(str(info["statename"]), "failed")
-    return Process(number, state, int(info["pid"]), float(info["start"]), str(info["spawnerr"]))
+    return described(int(str(info["name"]).rpartition("-")[2]), info)

@@ -11,10 +11,23 @@ from typing import Any
 from xml.parsers.expat import ExpatError
 
 from ppctl.errors import PpctlError
+from ppctl.managers import Process
 from ppctl.server.unix import UnixConnection
 
 # supervisor.xmlrpc.Faults
-SHUTDOWN_STATE, BAD_NAME, SPAWN_ERROR, ALREADY_STARTED, NOT_RUNNING, CANT_REREAD = 6, 10, 50, 60, 70, 92
+SHUTDOWN_STATE, BAD_NAME, SPAWN_ERROR, ALREADY_STARTED, NOT_RUNNING = 6, 10, 50, 60, 70
+ALREADY_ADDED, CANT_REREAD = 90, 92
+
+STATES = {
+    "RUNNING": "running",
+    "STARTING": "starting",
+    "BACKOFF": "failed",
+    "STOPPING": "stopping",
+    "STOPPED": "stopped",
+    "EXITED": "starting",  # with autorestart it is started again at once
+    "FATAL": "failed",
+    "UNKNOWN": "failed",
+}
 
 TIMEOUT = 10.0
 """Seconds that an answer may take; nothing is asked that supervisord has to wait for."""
@@ -108,3 +121,9 @@ def reread(rpc: Rpc) -> tuple[list[str], list[str], list[str]]:
             ) from e
         raise refusal(e) from e
     return added, changed, removed
+
+
+def described(number: int, info: dict[str, Any]) -> Process:
+    """Return what supervisord says of one process."""
+    state = STATES.get(str(info["statename"]), "failed")
+    return Process(number, state, int(info["pid"]), float(info["start"]), str(info["spawnerr"]))

@@ -174,6 +174,34 @@ def test_where_the_index_does_not_start_the_old_server_runs_again() -> None:
     assert world.answers(*ADDRESS, "/health") == ""
 
 
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_where_the_last_packages_cannot_be_copied_the_old_server_runs_again(
+    comes_back: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full, or supervisord does not answer any more: the old one has ended by then."""
+    world = by_hand()
+
+    def full(operation: str, arguments: tuple[Any, ...]) -> None:
+        if operation == "copy_file" and not world.listeners:
+            raise PpctlError("no space left")
+
+    def silent(program: FakeProgram) -> None:
+        raise PpctlError("supervisord does not answer")
+
+    if not comes_back:
+        monkeypatch.setattr(FakeProgram, "bring_back", silent)
+    world.host.before = full
+    with pytest.raises(PpctlError) as raised:
+        take_over(world)
+    assert raised.value.message.splitlines() == [
+        "no space left",
+        "the old server was started again"
+        if comes_back
+        else "and the old server could not be started again: supervisord does not answer",
+    ]
+    assert bool(world.listeners) == comes_back and world.host.stat(CONFIGURATION)
+
+
 def test_a_release_that_cannot_be_built_leaves_the_old_server_running() -> None:
     world = by_hand()
     world.uv_fails = "no such version"

@@ -18,7 +18,7 @@ from ppctl import rendering, settings
 from ppctl.deployment import Deployment
 from ppctl.errors import PpctlError
 from ppctl.local_host import LocalHost
-from ppctl.managers import stopping, supervisor_machine, supervisor_rpc
+from ppctl.managers import handmade, stopping, supervisor_machine, supervisor_rpc
 from ppctl.managers.supervisor import Supervisor
 from ppctl.settings import ManagerName
 from tests.fake_host import FakeHost
@@ -290,9 +290,9 @@ class Told:
 
     def stopProcess(self, name: str, wait: bool) -> None:
         self.asked.append(f"stop {name}")
+        assert not wait
 
-    def stopProcessGroup(self, name: str, wait: bool) -> None:
-        self.asked.append(f"stop {name}")
+    stopProcessGroup = stopProcess
 
     def startProcess(self, name: str, wait: bool) -> None:
         self.asked.append(f"start {name} with {len(self.states)} to come")
@@ -327,3 +327,13 @@ def test_a_worker_that_still_stops_is_started_when_it_has(
     monkeypatch.setattr(manager.supervisord, "rpc", lambda: told)
     manager.start(1)
     assert told.asked[-1] == "start pypi:worker-1 with 1 to come"
+
+
+def test_a_server_made_by_hand_may_take_longer_to_end_than_supervisord_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It finishes its transfers, or is killed after ten seconds; none is left behind as if it had ended."""
+    told = Told("RUNNING", "STOPPING", None, "STOPPING", "EXITED")
+    monkeypatch.setattr(handmade, "Rpc", lambda *_: told)
+    handmade.Program("pypi", Path("/etc/supervisor/conf.d/pypi.conf"), FakeHost()).end()
+    assert (told.states, told.asked) == ([], ["stop pypi"])
