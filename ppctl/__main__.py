@@ -49,7 +49,7 @@ def _run(argv: list[str] | None) -> int:  # noqa: PLR0911 - one return for each 
     except click.exceptions.Exit as e:
         return e.exit_code
     except (click.exceptions.Abort, KeyboardInterrupt):
-        print("interrupted: nothing is half-done; run the command again to finish", file=sys.stderr)
+        out.tell("interrupted: nothing is half-done; run the command again to finish")
         return errors.EXIT_INTERRUPTED
     except click.ClickException as e:
         out.error(_usage_error(e))

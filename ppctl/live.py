@@ -71,6 +71,5 @@ class _Lines:
 
     def _write(self, text: str, height: int) -> None:
         up = f"\x1b[{self._drawn}A\r" if self._drawn else ""
-        self._out.stderr.write(f"{up}{text}\x1b[J")
-        self._out.stderr.flush()
+        self._out.tell(f"{up}{text}\x1b[J", end="")
         self._drawn = height

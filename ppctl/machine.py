@@ -112,8 +112,7 @@ class Machine:
             if typed:
                 raise KeyboardInterrupt
             typed = True
-            with contextlib.suppress(OSError):  # the terminal may be what has gone
-                self.out.progress(f"interrupted: {name} is started again first")
+            self.out.progress(f"interrupted: {name} is started again first")
 
         with signals.handled(note):
             try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -60,20 +61,25 @@ class Output:
             return text
         return f"\x1b[{_STYLES[style]}m{text}\x1b[0m"
 
+    def tell(self, text: str, end: str = "\n") -> None:
+        """Write to stderr. Nobody may read it any more (`2>&1 | head`, ssh): that stops no work."""
+        with contextlib.suppress(OSError):
+            print(text, end=end, file=self.stderr, flush=True)
+
     def progress(self, message: str) -> None:
         """Tell a person what is going on (stderr; not with --quiet or --json)."""
         if not self.quiet and not self.json:
-            print(message, file=self.stderr, flush=True)
+            self.tell(message)
 
     def warn(self, message: str) -> None:
         """Tell a person of something that is not as it should be (stderr; also with --quiet)."""
         if not self.json:
-            print(self.style(f"warning: {message}", "warn", self.stderr), file=self.stderr, flush=True)
+            self.tell(self.style(f"warning: {message}", "warn", self.stderr))
 
     def hint(self, hint: str) -> None:
         """Tell a person what to do about it (stderr; also with --quiet)."""
         if not self.json:
-            print(self.style("hint:", "dim", self.stderr), hint, file=self.stderr, flush=True)
+            self.tell(f"{self.style('hint:', 'dim', self.stderr)} {hint}")
 
     def text(self, text: str) -> None:
         """Print a result for people (stdout; not with --json)."""
@@ -119,7 +125,7 @@ class Output:
                 }
             )
             return
-        print(self.style("error:", "bad", self.stderr), error.message, file=self.stderr)
+        self.tell(f"{self.style('error:', 'bad', self.stderr)} {error.message}")
         if error.hint:
             self.hint(error.hint)
 

@@ -120,6 +120,15 @@ def test_a_reader_that_goes_away(run_ppctl: RunPpctl) -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.parametrize("where", ["2>/dev/full", "2>&1 | true"])
+def test_a_failure_is_one_also_where_nobody_reads_of_it(where: str) -> None:
+    argv = " ".join(ppctl_argv("status", "-C", "/nowhere"))
+    script = f"{argv} {where}; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("2\n", "")
+
+
+@pytest.mark.e2e
 @pytest.mark.parametrize("arguments", ["schema", "--help", "client --list", "client --list --json"])
 def test_a_full_disk_behind_the_output(arguments: str) -> None:
     with open("/dev/full", "w") as full:

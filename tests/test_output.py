@@ -78,3 +78,16 @@ def test_table_columns_are_aligned_without_trailing_blanks() -> None:
     output, stdout, _ = made()
     output.table(("name", "value"), [("a", "1"), ("longer", "")])
     assert stdout.getvalue() == "NAME    VALUE\na       1\nlonger\n"
+
+
+def test_nobody_reads_what_is_going_on_any_more() -> None:
+    """An ssh session has broken off, or `head` has seen enough: the work goes on."""
+
+    class Gone(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    out = Output("up", stdout=io.StringIO(), stderr=Gone())
+    out.progress("restart  worker 1")
+    out.warn("w")
+    out.error(PpctlError("m", "h"))
