@@ -240,18 +240,22 @@ def differences(target: Target, out: Output) -> int:
         words = [found.get(place, "missing") for place in places]
         if len(set(words)) > 1:
             rows += [(printable(name), place, each) for place, each in zip(places, words, strict=True)]
-    out.table(["user", "host and index", "is"], rows)
-    if not rows:
-        out.info(f"the users are the same everywhere: {len(there)} on {len(places)} indexes")
+    failed = [result.host for result in results if result.state != fleet.OK]
+    if rows:
+        out.table(["user", "host and index", "is"], rows)
+    elif places:
+        where = "on those that have answered" if failed else "everywhere"
+        out.info(f"the users are the same {where}: {len(there)} on {len(places)} indexes")
     hashed_apart = sorted(name for name, found in hashes.items() if len(found) > 1)
     if hashed_apart:
         out.info(
             f"hashed on each host by itself, so the password may be another one: {', '.join(hashed_apart)}"
         )
-    failed = [result.host for result in results if result.state != fleet.OK]
     for result in results:
         if result.host in failed:
             out.warn(f"{result.host}: {result.state} {result.message}".rstrip())
+    for hint in hints(results):
+        out.hint(hint)
     data = {
         "differences": [{"user": user, "where": place, "is": words} for user, place, words in rows],
         "hashed_apart": hashed_apart,

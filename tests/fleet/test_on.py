@@ -419,6 +419,17 @@ def test_users_diff_shows_only_what_differs(ansible: Ansible) -> None:
     ]
 
 
+def test_users_diff_takes_no_answer_for_no_difference(ansible: Ansible) -> None:
+    away = event("web2", "unreachable", "Make sure this host can be reached over ssh: no route to host")
+    ansible.answer(event("web1", results=[index({"users": []})]), away)
+    ran = ppctl("users", "--on", "all", "--diff")
+    assert ran.code == 1
+    assert ran.out == "the users are the same on those that have answered: 0 on 1 indexes\n"
+    assert "web2: unreachable" in ran.err and "hint: try it: ansible HOST -m ping" in ran.err
+    ansible.answer(away, hosts=("web2",))
+    assert ppctl("users", "--on", "all", "--diff").out == ""
+
+
 def test_users_diff_says_whose_password_may_be_another(ansible: Ansible) -> None:
     ann = {"name": "ann", "scheme": "bcrypt", "disabled": False}
     same = {"name": "bob", "scheme": "bcrypt", "disabled": False, "hash_id": "0"}
