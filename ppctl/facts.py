@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from ppctl import homes, managers, releases
+from ppctl import homes, managers, pythons, releases
 from ppctl.errors import PpctlError
 from ppctl.host import Host
 from ppctl.index import Index
@@ -32,7 +32,7 @@ def find(found: Index, host: Host) -> Facts:
     """Return what this machine contributes to the index. Raises PpctlError when it lacks something."""
     settings = found.settings
     manager = managers.resolve(settings.manager, host, is_system=found.is_system)
-    python = releases.choose_python(settings.server, host, is_system=found.is_system)
+    python = pythons.choose(settings.server, host, is_system=found.is_system)
     if found.is_system:
         _check_python(python, settings.account, host)
         _check_home(found.home, settings.account, host)
@@ -45,7 +45,7 @@ def find(found: Index, host: Host) -> Facts:
         release=releases.define(
             settings.server,
             python,
-            releases.python_version(python, host),
+            pythons.version_of(python, host),
             cache=settings.upstream is Upstream.CACHE,
         ),
         register=homes.register_of(settings.mode),

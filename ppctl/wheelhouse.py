@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ppctl import __version__, releases
+from ppctl import __version__, pythons, releases
 from ppctl.errors import PpctlError
 from ppctl.host import Host
 
@@ -125,7 +125,7 @@ def lock(host: Host, folder: Path, oldest: str, source: Source) -> str:
     try:
         done = host.run(
             [
-                *(releases.find_uv(host), "pip", "compile", "--quiet", "--universal"),
+                *(pythons.find_uv(host), "pip", "compile", "--quiet", "--universal"),
                 *("--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links"),
                 *("--python-version", oldest, str(wanted), *source.uv),
             ]
@@ -151,7 +151,7 @@ def with_hashes(versions: str, folder: Path) -> str:
 
 def download(host: Host, target: Target, locks: Sequence[Path], folder: Path, source: Source) -> None:
     """Download the wheels that `locks` name for `target`. Raises PpctlError when one cannot be had."""
-    uv = releases.find_uv(host)
+    uv = pythons.find_uv(host)
     for each in locks:
         # pip evaluates markers for the Python that runs it, so uv takes out what does not apply.
         plain = folder / f".{each.name}.{target.python}"

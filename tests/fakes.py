@@ -16,7 +16,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ppctl import releases
+from ppctl import pythons, releases
 from ppctl.deployment import Deployment
 from ppctl.errors import PpctlError
 from ppctl.host import Completed, Host
@@ -90,7 +90,7 @@ class World:
     stderr: io.StringIO = field(default_factory=io.StringIO)
 
     def __post_init__(self) -> None:
-        self.host.answer(releases.find_uv(self.host), by=self._uv)
+        self.host.answer(pythons.find_uv(self.host), by=self._uv)
         for python in (
             "/usr/bin/python3",
             os.path.realpath(getattr(sys, "_base_executable", sys.executable)),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -190,58 +188,3 @@ def test_current() -> None:
     host.make_directory(HOME / "releases", mode=0o755)
     host.link(HOME / "releases" / "current", "a")
     assert releases.current(LAYOUT, host) == "a"
-
-
-# -- python ------------------------------------------------------------------------------------------------
-
-
-def test_choose_python() -> None:
-    host = FakeHost()
-    own = os.path.realpath(getattr(sys, "_base_executable", sys.executable))
-    assert releases.choose_python(Server(python="3.12"), host, is_system=True) == "3.12"
-    assert releases.choose_python(Server(), host, is_system=False) == own
-    assert releases.choose_python(Server(), host, is_system=True) == own
-    host.put("/usr/bin/python3")
-    assert releases.choose_python(Server(), host, is_system=True) == "/usr/bin/python3"
-
-
-def test_python_version() -> None:
-    host = FakeHost()
-    host.answer("/usr/bin/python3", by="3.13.1\n")
-    assert releases.python_version("/usr/bin/python3", host) == "3.13.1"
-    host.answer(releases.find_uv(host), by="/usr/bin/python3\n")
-    assert releases.python_version("3.13", host) == "3.13.1"
-
-
-@pytest.mark.parametrize(
-    ("answer", "message"),
-    [
-        (Completed(1, "", "broken interpreter"), "does not run: broken interpreter"),
-        ("", "does not run"),
-        ("3.9.2\n", "is Python 3.9.2; the server needs 3.10 or newer"),
-        ("nonsense\n", "does not run"),
-    ],
-)
-def test_pythons_that_do_not_serve(answer: Completed | str, message: str) -> None:
-    host = FakeHost()
-    host.answer("/opt/python", by=answer)
-    with pytest.raises(PpctlError, match=f"server.python: /opt/python.*{message}"):
-        releases.python_version("/opt/python", host)
-
-
-def test_no_such_python() -> None:
-    host = FakeHost()
-    host.answer(releases.find_uv(host), by=Completed(2, "", "no interpreter"))
-    with pytest.raises(PpctlError, match=r"server\.python: there is no Python 3\.99 on this machine"):
-        releases.python_version("3.99", host)
-    with pytest.raises(PpctlError, match=r"server\.python: /opt/gone"):
-        releases.python_version("/opt/gone", host)
-
-
-def test_uv_of_the_path_is_the_second_choice(monkeypatch: pytest.MonkeyPatch) -> None:
-    host = FakeHost()
-    monkeypatch.setitem(sys.modules, "uv", None)
-    with pytest.raises(PpctlError, match="uv is not installed"):
-        releases.find_uv(host)
-    host.programs["uv"] = "/usr/local/bin/uv"
-    assert releases.find_uv(host) == "/usr/local/bin/uv"

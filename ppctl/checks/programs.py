@@ -9,7 +9,7 @@ import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
-from ppctl import releases
+from ppctl import pythons, releases
 from ppctl.checks.base import CannotCheck, Finding, NotApplicable, Subject, follow, problem, warning
 from ppctl.errors import PpctlError
 from ppctl.host import Host
@@ -154,7 +154,7 @@ def _install(subject: Subject) -> str:
 
 def _own_pip(host: Host, command: str, packages: str) -> str:
     """Return a command line that changes what is installed beside ppctl."""
-    uv, python = shlex.quote(releases.find_uv(host)), shlex.quote(sys.executable)
+    uv, python = shlex.quote(pythons.find_uv(host)), shlex.quote(sys.executable)
     return f"{uv} pip {command} --python {python} {packages}"
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ppctl import releases
+from ppctl import pythons, releases
 from ppctl import settings as settings_module
 from ppctl.checks.base import Subject
 from ppctl.deployment import Deployment, Manifest
@@ -128,7 +128,7 @@ def _machine(example: Example) -> None:
         host.put("/usr/bin/supervisord")
         host.put("/usr/bin/python3")
         host.answer("/usr/bin/supervisord", by="4.2.5\n")
-    python = releases.choose_python(example.index.settings.server, host, is_system=system)
+    python = pythons.choose(example.index.settings.server, host, is_system=system)
     host.answer(python, "-I", "-c", by="3.11.2\n")
     host.answer(sys.executable, "-m", "supervisor.supervisord", by="4.3.0\n")
     host.answer("env", "--chdir=/", by=find)
