@@ -97,14 +97,17 @@ class Installation:
         return os.path.join(self.path, "complete")
 
     def is_complete(self):
+        """Return whether it is there and whole."""
         return os.path.exists(self.marker) and os.access(os.path.join(self.path, "bin", "ppctl"), os.X_OK)
 
     def pending_links(self):
+        """Return the links that do not lead where they are to, by path."""
         return {
             path: to for path, to in self.links.items() if not os.path.islink(path) or os.readlink(path) != to
         }
 
     def run(self, *argv, **environment):
+        """Run a program; where it fails remove what is half-made, and fail with what it says."""
         code, out, err = self.module.run_command(
             list(argv), environ_update={"UV_NO_CONFIG": "1", "LC_ALL": "C.UTF-8", **environment}
         )
@@ -129,6 +132,7 @@ class Installation:
         self.remove_old(before)
 
     def make(self):
+        """Install it from nothing."""
         shutil.rmtree(self.path, ignore_errors=True)
         os.makedirs(self.path, mode=0o755)
         if self.wanted["archive"]:
@@ -174,6 +178,7 @@ class Installation:
         os.unlink(self.wanted["archive"])
 
     def unpack_uv(self):
+        """Return the path of the wheelhouse's uv for this machine, unpacked; fail where it has none."""
         machine = os.uname().machine
         for wheel in sorted(glob.glob(os.path.join(self.wheels, "uv-*.whl"))):
             if machine not in os.path.basename(wheel):
@@ -190,6 +195,7 @@ class Installation:
         )
 
     def from_index(self):
+        """Install with the host's own pip."""
         python = os.path.join(self.path, "bin", "python")
         # Not on the command line, which everybody on the host can read.
         index = {"PIP_INDEX_URL": self.wanted["index_url"]} if self.wanted["index_url"] else {}
@@ -198,6 +204,7 @@ class Installation:
         self.run(*pip, self.wanted["requirement"], **index)
 
     def set_links(self, links):
+        """Make links, or point them elsewhere, each at once."""
         for path, to in links.items():
             temporary = f"{path}.new"
             if os.path.lexists(temporary):
@@ -206,6 +213,7 @@ class Installation:
             os.replace(temporary, path)
 
     def remove_old(self, kept):
+        """Remove every installation but this one and the one that is `kept`."""
         for entry in os.scandir(self.wanted["path"]):
             if entry.is_dir(follow_symlinks=False) and entry.name not in (self.id, kept):
                 shutil.rmtree(entry.path, ignore_errors=True)
