@@ -164,6 +164,7 @@ def test_the_run_script_becomes_the_server(tmp_path: Path) -> None:
     arguments = "-I -m gunicorn --config python:ppctl.server.gunicorn_conf ppctl.server.app:application"
     assert first == f"{process.pid} {home} 2 r1 {found.generation} {arguments}"
     assert not [line for line in rest if line.startswith(("GUNICORN", "LISTEN"))]
+    assert f"PPCTL_MANAGER={os.getpid()}" in rest
 
 
 @pytest.mark.parametrize("mode", ["embedded", "system"])

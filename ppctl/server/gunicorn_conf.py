@@ -22,7 +22,7 @@ from typing import Any
 
 import gunicorn
 
-from ppctl.server import drafts, unix
+from ppctl.server import drafts, parent, unix
 from ppctl.server.config import ConfigError, ServerConfig, WorkerInfo, config_path, load, worker_info
 
 _LISTENING = 0
@@ -118,8 +118,9 @@ def on_starting(server: Any) -> None:
     # gunicorn would unlink the UNIX socket at exit, by the name that it was bound to. The file stays: nobody
     # answers on it then, and removing it could hit that of a successor.
     server.systemd = True
-    if os.environ.get("PPCTL_ENDS_WITH_MANAGER"):
-        _end_with_parent()
+    # A supervisord that finds the socket of a group taken does not start at all: workers that outlive that of
+    # the machine would keep away every other program of the machine, too.
+    parent.end_with_manager()
     server.log.error_log.addFilter(_is_a_fault)
     server.log.access_log.addFilter(_is_a_client)
     os.register_at_fork(after_in_parent=_hear)
@@ -158,18 +159,6 @@ def _allow_open_files() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (enough, hard))
 
 
-def _end_with_parent() -> None:
-    """Ask the kernel for a SIGTERM when the parent dies: graceful, as if it had told us to stop itself.
-
-    The process that serves ends with its arbiter, or it would keep the manager from opening the port anew.
-    In system mode the arbiter ends with the manager. A supervisord that finds the socket of a group taken
-    does not start at all; so workers that outlive the machine's supervisord would keep away every other
-    program of the machine, too.
-    """
-    pr_set_pdeathsig = 1  # prctl(2)
-    ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM, 0, 0, 0)
-
-
 def _is_a_fault(record: logging.LogRecord) -> bool:
     """Return False for the tracebacks of clients that fell silent (see ppctl.server.worker)."""
     return not (record.exc_info and isinstance(record.exc_info[1], (BlockingIOError, TimeoutError)))
@@ -182,7 +171,8 @@ def _is_a_client(record: logging.LogRecord) -> bool:
 
 def post_fork(server: Any, _worker: Any) -> None:
     """Prepare the process that serves."""
-    _end_with_parent()
+    # It would keep the manager from opening the port anew.
+    parent.end_with_parent()
     os.environ["PPCTL_ARBITER"] = str(server.pid)
     for path in drafts.remove_leftovers(_config.packages, _config.run / drafts.LOCK_NAME):
         server.log.warning("removed what a killed worker has left: %s", path)

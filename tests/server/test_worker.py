@@ -466,6 +466,35 @@ def test_without_its_arbiter_a_process_lets_go_of_the_port_and_ends_its_transfer
     assert received.endswith(content)
 
 
+def test_a_start_whose_manager_ends_meanwhile_ends_too() -> None:
+    """In system mode; or it would hold the port for ever, and a new supervisord would not start at all."""
+    hold = "import os, time\nwhile os.path.exists(os.environ['HOLD']): time.sleep(0.01)"
+    with new_home(changes=hold) as home:
+        holding, log = home.path / "hold", home.path / "log"
+        holding.touch()
+        environment = {"PPCTL_HOME": str(home.path), "PPCTL_WORKER": "1", "PPCTL_ENDS_WITH_MANAGER": "1"}
+        # A shell would give what is in the background no standard input, but for this one.
+        script = 'exec 3<&0; PPCTL_MANAGER=$$ "$@" <&3 >log 2>&1 & echo $!'
+        started = subprocess.run(
+            ["/bin/sh", "-c", script, "manager", *home.command],
+            stdin=home.listener,
+            capture_output=True,
+            text=True,
+            env={**environment, "HOLD": str(holding)},
+            cwd=home.path,
+            check=True,
+        )
+        pid = int(started.stdout)
+        try:
+            assert is_alive(pid)
+            holding.unlink()
+            assert within(2, lambda: not is_alive(pid)), log.read_text()
+            assert "the manager has ended" in log.read_text()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
 def listens(pid: int, port: int) -> bool:
     """Return whether a process holds a listening socket with this port."""
     lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import netrc
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -15,7 +13,7 @@ from typing import Any
 
 import uvicorn
 
-from ppctl.server import unix
+from ppctl.server import parent, unix
 from ppctl.server.cache import source
 from ppctl.server.cache.config import CONFIG_NAME, CacheConfig, load
 from ppctl.server.cache.keeping import Keeper
@@ -29,9 +27,7 @@ STOP_SECONDS = 30
 
 def main() -> None:
     """Serve until told to stop."""
-    if os.environ.get("PPCTL_ENDS_WITH_MANAGER"):
-        pr_set_pdeathsig = 1  # prctl(2): nobody else would ever stop it
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM, 0, 0, 0)
+    parent.end_with_manager()
     logging.basicConfig(
         level=logging.INFO, format="[%(asctime)s] [%(levelname)s] %(message)s", stream=sys.stdout
     )
