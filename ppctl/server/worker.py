@@ -40,6 +40,24 @@ MOST_WAITING = 200
 """So many requests may wait for their clients at once, besides those that are worked on."""
 
 
+class Threads(ThreadPoolExecutor):
+    """Threads for requests; where no more can be had, those that are there do the work."""
+
+    _owed = 0
+
+    def _adjust_thread_count(self) -> None:
+        """Let there be a thread for what `submit` has put into the queue already."""
+        # What had to wait has made a thread busy that was counted as idle.
+        while self._owed and self._idle_semaphore.acquire(timeout=0):
+            self._owed -= 1
+        try:
+            super()._adjust_thread_count()
+        except RuntimeError:
+            if not self._threads:
+                raise
+            self._owed += 1
+
+
 class DrainingWorker(HeadsFirst):
     """The worker class of an index."""
 
@@ -60,7 +78,7 @@ class DrainingWorker(HeadsFirst):
 
     def get_thread_pool(self) -> ThreadPoolExecutor:
         """Return the threads; those that wait for clients are among them."""
-        return ThreadPoolExecutor(max_workers=self.cfg.threads + MOST_WAITING)
+        return Threads(max_workers=self.cfg.threads + MOST_WAITING)
 
     @property
     def worker_connections(self) -> int:
