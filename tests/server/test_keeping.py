@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
+import hashlib
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from ppctl.server.cache.documents import Document
 from ppctl.server.cache.keeping import Keeper
+from ppctl.server.cache.transfer import Transfer
 
 PAGE = Document(json=b"j" * 3000, html=b"h" * 2000, files={})
 
@@ -38,3 +45,58 @@ def test_a_page_for_which_there_is_no_room_leaves_nothing(
         keeper.put_page("foo", PAGE, "etag")
     assert list(keeper.store.temporary.iterdir()) == []
     assert keeper.bytes == sum(path.stat().st_size for path in keeper.store.pages.glob("*/*"))
+
+
+def test_a_start_beside_one_that_is_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it would remove has just got its name."""
+    Keeper(tmp_path, 1 << 20)
+    real = Path.iterdir
+    monkeypatch.setattr(
+        Path, "iterdir", lambda path: iter([path / "gone"]) if path.name == "tmp" else real(path)
+    )
+    Keeper(tmp_path, 1 << 20)
+
+
+class Stand:
+    """Stands for the other index (Source); `meanwhile` happens while a file comes from it."""
+
+    def __init__(self, content: bytes, meanwhile: Any) -> None:
+        self._content = content
+        self._meanwhile = meanwhile
+
+    @contextlib.asynccontextmanager
+    async def file(self, _url: str) -> AsyncIterator[Any]:
+        yield SimpleNamespace(headers={}, aiter_raw=self._blocks)
+
+    async def _blocks(self, _size: int) -> AsyncIterator[bytes]:
+        yield self._content
+        self._meanwhile()
+
+
+@pytest.mark.parametrize("why", ["a successor has begun", "there is no room for its directory"])
+def test_a_file_that_has_come_whole_is_passed_on_also_if_it_cannot_be_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, why: str
+) -> None:
+    content, keeper = os.urandom(300_000), Keeper(tmp_path, 1 << 20)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def meanwhile() -> None:
+        if why == "a successor has begun":
+            Keeper(tmp_path, 1 << 20)  # supervisord was killed; the program ends, but not before this
+        else:
+            monkeypatch.setattr(Path, "mkdir", full)
+
+    async def fetch() -> bytes:
+        said = {"hashes": {"sha256": hashlib.sha256(content).hexdigest()}}
+        transfer = Transfer("foo.whl", "https://other/foo.whl", said, keeper)
+        descriptor = transfer.reader()
+        await transfer.run(Stand(content, meanwhile), "0" * 64, metadata=False)  # type: ignore[arg-type]
+        found = b"".join([block async for block in transfer.blocks(descriptor)])
+        os.close(descriptor)
+        transfer.close()
+        return found
+
+    assert asyncio.run(fetch()) == content
+    assert list(keeper.store.temporary.iterdir()) == [] and keeper.under_way == 0

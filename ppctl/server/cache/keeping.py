@@ -33,7 +33,7 @@ class Keeper:
         for path in (self.store.pages, self.store.files, self.store.temporary):
             path.mkdir(mode=0o750, exist_ok=True)
         for left in self.store.temporary.iterdir():
-            left.unlink()  # of a program that was killed
+            left.unlink(missing_ok=True)  # of a program that was killed, or is ending
         self.bytes = sum(size for _, size, _ in self._entries())
 
     def record(self, project: str) -> dict[str, Any]:
@@ -92,8 +92,9 @@ class Keeper:
         path = self.store.file(key, metadata=metadata)
         path.parent.mkdir(mode=0o750, exist_ok=True)
         self.make_room(size)
-        self.bytes += size - _size(path)
+        before = _size(path)
         temporary.replace(path)
+        self.bytes += size - before
         return True
 
     def make_room(self, size: int) -> None:

@@ -41,8 +41,7 @@ class Transfer:
         """Fetch the file, and keep it. Never raises: who reads along is told."""
         try:
             await self._fetch(source, _MAX_METADATA if metadata else None)
-            os.fchmod(self._descriptor, 0o640)
-            self._keeper.put_file(self._temporary, key, metadata=metadata)
+            self._keep(key, metadata=metadata)
             self._is_complete = True
         except UpstreamError as e:
             self._error = e
@@ -56,6 +55,15 @@ class Transfer:
             self._temporary.unlink(missing_ok=True)
         self._has_begun.set()
         await self._tell()
+
+    def _keep(self, key: str, *, metadata: bool) -> None:
+        """Keep the file, which is whole: where that cannot be, those who read along get it all the same."""
+        try:
+            os.fchmod(self._descriptor, 0o640)
+            self._keeper.put_file(self._temporary, key, metadata=metadata)
+        except OSError as e:
+            log.warning("%s cannot be kept: %s", self.name, e)
+            self._temporary.unlink(missing_ok=True)
 
     async def begin(self) -> None:
         """Wait until something can be read. Raises UpstreamError."""
