@@ -68,7 +68,7 @@ class DrainingWorker(HeadsFirst):
         self._ready: deque[Any] = deque()
         self._next_notice = 0.0
         self._control: list[Any] = []
-        self._control_pool = ThreadPoolExecutor(max_workers=1)
+        self._control_pool = Threads(max_workers=1)
         super().__init__(*args, **kwargs)
         self._places = Places(
             self.cfg.threads,
@@ -98,6 +98,8 @@ class DrainingWorker(HeadsFirst):
         """Serve until told to stop, then finish what has been begun."""
         self._control = [s for s in self.sockets if s.FAMILY == socket.AF_UNIX]
         self.sockets = [s for s in self.sockets if s.FAMILY != socket.AF_UNIX]
+        for pool in (self.tpool, self._control_pool):
+            pool.submit(int)  # so that it has a thread, whatever there is later
         self._partings = Partings(self.poller, self._unwatch_and_forget)
         for listener in self._control:
             self.poller.register(listener, selectors.EVENT_READ, self.accept)
