@@ -127,9 +127,10 @@ class Supervisord:
         probe = SocketProbe(timeout=1.0)
         orphans = set()
         for name in self.host.list(self.layout.run):
-            if name.startswith("worker-") and (report := probe.report(self.layout.run / name)):
+            socket = self.layout.run / name
+            if name.startswith("worker-") and (report := probe.report(socket)):
                 # Both: the arbiter may be gone as well.
-                orphans |= {report.pid, report.process}
+                orphans |= {pid for pid in (report.pid, report.process) if is_of_owner(pid, socket)}
         for pid in orphans:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGTERM)
@@ -150,6 +151,16 @@ def wait(
         if time.monotonic() > deadline:
             raise PpctlError(message, hint)
         time.sleep(0.03)
+
+
+def is_of_owner(pid: int, socket: Path) -> bool:
+    """Return whether a process is its who has made `socket`: a worker that was taken over may name any.
+
+    Root would end what it names; -1 stands for every process there is (kill(2)).
+    """
+    with contextlib.suppress(OSError):
+        return pid > 0 and Path(f"/proc/{pid}").stat().st_uid == socket.lstat().st_uid
+    return False
 
 
 def _has_ended(pid: int) -> bool:

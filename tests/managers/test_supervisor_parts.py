@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import os
 import socket
 import threading
 import xmlrpc.client
@@ -18,7 +20,7 @@ from ppctl import rendering, settings
 from ppctl.deployment import Deployment
 from ppctl.errors import PpctlError
 from ppctl.local_host import LocalHost
-from ppctl.managers import handmade, stopping, supervisor_machine, supervisor_rpc
+from ppctl.managers import handmade, stopping, supervisor_machine, supervisor_rpc, supervisord
 from ppctl.managers.supervisor import Supervisor
 from ppctl.settings import ManagerName
 from tests.fake_host import FakeHost
@@ -53,9 +55,12 @@ class Answering:
                 return
             with connection:
                 asked = b""
-                while b"</methodCall>" not in asked and (more := connection.recv(4096)):
+                while not self.is_whole(asked) and (more := connection.recv(4096)):
                     asked += more
                 connection.sendall(self.answer)
+
+    def is_whole(self, asked: bytes) -> bool:
+        return b"</methodCall>" in asked or (asked.startswith(b"GET ") and b"\r\n\r\n" in asked)
 
     def close(self) -> None:
         self.socket.shutdown(socket.SHUT_RDWR)
@@ -337,3 +342,27 @@ def test_a_server_made_by_hand_may_take_longer_to_end_than_supervisord_is_waited
     monkeypatch.setattr(handmade, "Rpc", lambda *_: told)
     handmade.Program("pypi", Path("/etc/supervisor/conf.d/pypi.conf"), FakeHost()).end()
     assert (told.states, told.asked) == ([], ["stop pypi"])
+
+
+@pytest.mark.parametrize("named", [-1, 0, 1])
+def test_only_what_belongs_to_who_made_the_socket_is_ended(
+    manager: Supervisor, monkeypatch: pytest.MonkeyPatch, named: int
+) -> None:
+    """A worker that was taken over may name any process, and -1 is all of them, where root asks it."""
+    ended: list[int] = []
+    monkeypatch.setattr(supervisord.os, "kill", lambda pid, _: ended.append(pid))
+    monkeypatch.setattr(supervisord, "_has_ended", lambda _: True)
+    report = {"worker": "1", "pid": named, "process": os.getpid(), "started": 0.0}
+    report |= dict.fromkeys(("generation", "unit", "release"), "")
+    body = json.dumps(report).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(body)
+    path = manager.layout.worker_socket(1)
+    worker = Answering(path, head + body)
+    if os.geteuid() == 0:
+        os.chown(path, 65534, 65534)
+        manager.supervisord.end_orphans()
+        assert ended == []
+        os.chown(path, 0, 0)
+    manager.supervisord.end_orphans()
+    worker.close()
+    assert os.getpid() in ended and not {-1, 0} & set(ended)
