@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from ppctl.errors import EXIT_OK, PpctlError
+from ppctl.server.text import printable_lines
 
 ENVELOPE_VERSION = 1
 """Version of the JSON envelope. It changes only when a field is removed or changes its meaning."""
@@ -125,7 +126,8 @@ class Output:
                 }
             )
             return
-        self.tell(f"{self.style('error:', 'bad', self.stderr)} {error.message}")
+        # It may end with a worker's log, or with what another program has said.
+        self.tell(f"{self.style('error:', 'bad', self.stderr)} {printable_lines(error.message)}")
         if error.hint:
             self.hint(error.hint)
 

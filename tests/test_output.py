@@ -60,6 +60,12 @@ def test_errors_go_to_stderr_with_their_hint() -> None:
     assert stderr.getvalue() == "error: it is wrong\nhint: do that\nerror: no hint\n"
 
 
+def test_an_error_with_a_log_in_it_does_nothing_to_a_terminal() -> None:
+    output, _, stderr = made()
+    output.error(PpctlError("it ends. Its log ends with:\nüber\x1b[2J\n\tindented"))
+    assert stderr.getvalue() == "error: it ends. Its log ends with:\nüber\\x1b[2J\n        indented\n"
+
+
 @pytest.mark.parametrize(
     ("environment", "coloured"),
     [({}, True), ({"NO_COLOR": "1"}, False), ({"NO_COLOR": ""}, True), ({"TERM": "dumb"}, False)],

@@ -10,6 +10,7 @@ from ppctl.errors import EXIT_INTERRUPTED, EXIT_OK, UsageError
 from ppctl.index import Index
 from ppctl.machine import Machine
 from ppctl.managers import CACHE, label
+from ppctl.server.text import printable_lines
 from ppctl.settings import ManagerName
 
 
@@ -79,7 +80,7 @@ def logs(found: Index, machine: Machine, *, numbers: tuple[int, ...], lines: int
         # Ctrl-C is how one ends this: there is nothing to say about it.
         with contextlib.suppress(KeyboardInterrupt), manager.follow(wanted, lines) as written:
             for line in written:
-                machine.out.text(line)
+                machine.out.text(printable_lines(line))
             return EXIT_OK
         return EXIT_INTERRUPTED
     found_logs = {number: manager.log(number, lines).splitlines() for number in wanted}
@@ -87,7 +88,7 @@ def logs(found: Index, machine: Machine, *, numbers: tuple[int, ...], lines: int
         _explain_silence(deployment, machine)
     for number, log in found_logs.items():
         for line in log:
-            machine.out.text(f"{label(number)}: {line}")
+            machine.out.text(f"{label(number)}: {printable_lines(line)}")
     cache = found_logs.pop(CACHE, None)
     data: dict[str, object] = {"logs": [{"worker": n, "lines": log} for n, log in found_logs.items()]}
     return machine.out.result(data if cache is None else {**data, "cache": cache})

@@ -26,7 +26,7 @@ def list_packages(index: Index, host: Host, out: Output, name: str | None, *, fo
     if found["status"] != "active":
         out.info(f"{printable(found['project'])} is {found['status']}{_because(found['reason'])}")
     rows = [
-        [printable(file["path"]), file["version"], str(file["size"]), _yanked(file["yanked"])]
+        [printable(file["path"]), printable(file["version"]), str(file["size"]), _yanked(file["yanked"])]
         for file in found["files"]
     ]
     out.table(["file", "version", "bytes", "yanked"], rows)

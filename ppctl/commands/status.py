@@ -13,6 +13,7 @@ from ppctl.index import Index
 from ppctl.machine import Machine
 from ppctl.managers import Process
 from ppctl.output import Output, counted
+from ppctl.server.text import printable
 from ppctl.workers import Report
 
 
@@ -182,7 +183,7 @@ def _show(data: dict[str, object], workers: list[Worker], cache: Cache | None, o
         f" {size(data['disk_free'])} free"
     )
     if cache:
-        out.text(f"  cache     {_cache_line(cache, homes.command(home, 'logs'))}")
+        out.text(f"  cache     {printable(_cache_line(cache, homes.command(home, 'logs')))}")
     columns = ("worker", "state", "answers", "pid", "uptime", "memory", "release")
     rows = [
         (
@@ -192,7 +193,7 @@ def _show(data: dict[str, object], workers: list[Worker], cache: Cache | None, o
             str(worker.pid or "-"),
             duration(worker.uptime) if worker.uptime else "-",
             size(worker.memory) if worker.memory else "-",
-            (worker.release or worker.detail or "-")
+            printable(worker.release or worker.detail or "-")
             + ("" if worker.current or not worker.release else " (old)"),
         )
         for worker in workers

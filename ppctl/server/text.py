@@ -8,3 +8,8 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def printable_lines(text: str) -> str:
+    """Return the same for a text of several lines, which stay lines; tabs become blanks."""
+    return "\n".join(printable(line.expandtabs()) for line in text.split("\n"))

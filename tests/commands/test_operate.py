@@ -116,6 +116,21 @@ def test_status_of_workers_that_are_stopped_says_what_starts_them(monkeypatch: p
     assert f"every worker is stopped (ppctl start -C {HOME} starts them)" in world.stdout.getvalue()
 
 
+def test_what_workers_say_does_nothing_to_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was taken over says what it likes, of its release and in its log."""
+    monkeypatch.setattr(status, "_contents", lambda *_: {"packages": 0, "users": 0, "disk_free": 1})
+    world = started()
+    found, machine = index.load(world.host, HOME), world.machine()
+    (group,) = world.groups.values()
+    for running in group.running.values():
+        running.release = "\x1b[2J"
+    monkeypatch.setattr(FakeManager, "log", lambda *_: "one\x1b[2J\ntwo")
+    status.status(found, machine)
+    operate.logs(found, machine, numbers=(1,), lines=5, follow=False)
+    said = world.stdout.getvalue()
+    assert "\x1b" not in said and said.count("\\x1b[2J") == 3 and "worker 1: two\n" in said
+
+
 @pytest.mark.parametrize("command", ["start", "up"])
 def test_without_workers_it_says_what_starts_them(command: str) -> None:
     world = started()
