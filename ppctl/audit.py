@@ -86,7 +86,7 @@ def read(index: Index, host: Host) -> list[Entry]:
 def refused_logins(index: Index, host: Host) -> list[Entry]:
     """Return the logins that the workers have refused, oldest first; `by` is the address."""
     names = (refused.OLD_NAME, refused.FILE_NAME)
-    return _entries(b"".join(host.read(index.layout.run / name) or b"" for name in names))
+    return _entries(b"".join(host.read(index.layout.run / name, foreign=True) or b"" for name in names))
 
 
 def last_changes(entries: Iterable[Entry]) -> dict[str, str]:

@@ -79,8 +79,12 @@ class Host(Protocol):
     def stat(self, path: Path) -> FileInfo | None:
         """Return what is at `path` (links are not followed), or None."""
 
-    def read(self, path: Path) -> bytes | None:
-        """Return the content of `path`, or None where there is no such file."""
+    def read(self, path: Path, *, foreign: bool = False) -> bytes | None:
+        """Return the content of `path`, or None where there is no such file.
+
+        `foreign`: others write into its directory, as the workers' account where root reads. Then no link is
+        followed, and nothing but a file is read.
+        """
 
     def list(self, path: Path) -> list[str]:
         """Return the sorted names in the directory `path`; empty where there is none."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import os
 import pwd
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -36,6 +38,27 @@ def replacing(path: Path, mode: int, owner: str | None, group: str | None) -> It
         unfinished.unlink(missing_ok=True)
         raise
     kept.sync_directory(path.parent)
+
+
+def read_foreign(path: Path) -> bytes:
+    """Return the content of a file in a directory that others write into.
+
+    Raises OSError; PpctlError for a link, which could lead to a secret, and for a pipe, which would wait.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags)
+    except OSError as e:
+        if e.errno == errno.ELOOP:
+            raise PpctlError(f"{path}: is a link, which is not followed here", f"ls -l {path}") from e
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise PpctlError(f"{path}: is not a file, and was not read", f"ls -l {path}")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def temporary(path: Path) -> Path:

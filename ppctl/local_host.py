@@ -76,10 +76,10 @@ class LocalHost:
             target,
         )
 
-    def read(self, path: Path) -> bytes | None:
+    def read(self, path: Path, *, foreign: bool = False) -> bytes | None:
         with telling("read", path):
             try:
-                return path.read_bytes()
+                return local_files.read_foreign(path) if foreign else path.read_bytes()
             except FileNotFoundError:
                 return None
 

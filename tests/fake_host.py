@@ -197,12 +197,14 @@ class FakeHost:
         size = len(node.content)
         return FileInfo(node.kind, node.mode, node.owner, node.group, size, node.mtime, node.target)
 
-    def read(self, path: Path) -> bytes | None:
+    def read(self, path: Path, *, foreign: bool = False) -> bytes | None:
         with telling("read", path):
             try:
-                node = self._get(path, follow=True)
+                node = self._get(path, follow=not foreign)
             except FileNotFoundError:
                 return None
+            if node.kind == "link":
+                raise _error(errno.ELOOP)
             if node.kind == "directory":
                 raise _error(errno.EISDIR)
             return node.content

@@ -589,6 +589,22 @@ def test_a_lock_file_that_was_removed_meanwhile_keeps_others_out_all_the_same(tm
     waiter.join(60)
 
 
+def test_what_others_have_put_there_is_read_only_if_it_is_a_file(tmp_path: Path) -> None:
+    """The workers' account writes into `run` and `packages`, where root reads: no secret, and no waiting."""
+    host = LocalHost()
+    path = tmp_path / "log"
+    assert host.read(path, foreign=True) is None
+    path.write_bytes(b"line")
+    assert host.read(path, foreign=True) == b"line"
+    (tmp_path / "link").symlink_to(path)
+    assert host.read(tmp_path / "link") == b"line"
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "directory").mkdir()
+    for name in ("link", "pipe", "directory"):
+        with pytest.raises(PpctlError, match=name):
+            host.read(tmp_path / name, foreign=True)
+
+
 def test_lock_of_a_killed_process_is_free(tmp_path: Path) -> None:
     with lock_held(tmp_path / ".lock") as holder:
         holder.kill()

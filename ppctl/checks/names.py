@@ -16,7 +16,7 @@ from ppctl.settings import Upstream
 def names(subject: Subject) -> Iterator[Finding]:
     """The list of the names that were ever here; without it no name is looked for upstream."""
     path = subject.layout.names
-    content = subject.host.read(path)
+    content = subject.host.read(path, foreign=True)
     if subject.deployment is None or (content is None and not subject.reports):
         raise NotApplicable
     closed = (
@@ -39,7 +39,7 @@ def names(subject: Subject) -> Iterator[Finding]:
 
 def _lost(subject: Subject, there: frozenset[str]) -> Iterator[Finding]:
     """Names that are known to be missing in the list, and a list of which nobody knows what is missing."""
-    copied = subject.host.read(subject.layout.names_copy)
+    copied = subject.host.read(subject.layout.names_copy, foreign=True)
     with contextlib.suppress(ValueError):
         missing = sorted(known.parse(copied) - there) if copied is not None else []
         if missing:
@@ -66,7 +66,7 @@ def elsewhere(subject: Subject) -> Iterator[Finding]:
         raise NotApplicable
     url = subject.settings.upstream_url
     found = subject.machine.names_at(url, subject.host.read(subject.layout.upstream_login))
-    content = subject.host.read(subject.layout.names)
+    content = subject.host.read(subject.layout.names, foreign=True)
     try:
         here = known.parse(content) if content is not None else frozenset()
     except ValueError as e:
