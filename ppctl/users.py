@@ -101,17 +101,17 @@ def find(index: Index, host: Host, name: str) -> User:
 
 
 def require_free(index: Index, host: Host, name: str) -> None:
-    """Raise PpctlError when there is a user `name`, or none can be added yet."""
+    """Raise UserExists when there is a user `name`, PpctlError when none can be added yet."""
     require_account(index, host)
     if name in _read(index, host).by_name():
-        raise user_exists(name, index.home)
+        raise UserExists(name, index.home)
 
 
 def add(index: Index, host: Host, name: str, hash: str, *, detail: str = "", wait: bool = True) -> User:
-    """Add a user and return it. Raises PpctlError when there is one of that name."""
+    """Add a user and return it. Raises UserExists when there is one of that name."""
     with _locked(index, host, f"adduser {name}", wait) as file:
         if name in file.by_name():
-            raise user_exists(name, index.home)
+            raise UserExists(name, index.home)
         file.put(name, hash)
         made = _user(file.require(name))
         _save(index, host, file, [Note("adduser", name, _join(made.scheme, detail))])
@@ -137,15 +137,23 @@ def set_hash(
         return before, _user(file.require(name))
 
 
-def remove(index: Index, host: Host, names: Sequence[str], *, wait: bool = True) -> list[str]:
-    """Remove users, all or none, and return their names. Raises PpctlError when one does not exist."""
+def remove(
+    index: Index, host: Host, names: Sequence[str], *, wait: bool = True, missing_ok: bool = False
+) -> list[str]:
+    """Remove users, all or none, and return their names; with `missing_ok` those that are there.
+
+    Raises PpctlError when one does not exist.
+    """
     wanted = list(dict.fromkeys(names))
     with _locked(index, host, f"deluser {' '.join(wanted)}", wait) as file:
+        if missing_ok:
+            wanted = [name for name in wanted if name in file.by_name()]
         for name in wanted:
             file.require(name)
         for name in wanted:
             file.drop(name)
-        _save(index, host, file, [Note("deluser", name) for name in wanted])
+        if wanted:
+            _save(index, host, file, [Note("deluser", name) for name in wanted])
     return wanted
 
 
@@ -235,12 +243,14 @@ def no_such_user(name: str, known: Sequence[str], home: Path) -> PpctlError:
     )
 
 
-def user_exists(name: str, home: Path) -> PpctlError:
-    """Return the error for a new user whose `name` is taken."""
-    return PpctlError(
-        f"there is a user {printable(name)} already",
-        f"to change the password: {homes.command(home, 'passwd', printable(name))}",
-    )
+class UserExists(PpctlError):
+    """The `name` of a new user is taken in the index at `home`."""
+
+    def __init__(self, name: str, home: Path) -> None:
+        super().__init__(
+            f"there is a user {printable(name)} already",
+            f"to change the password: {homes.command(home, 'passwd', printable(name))}",
+        )
 
 
 @contextlib.contextmanager

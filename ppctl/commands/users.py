@@ -34,13 +34,17 @@ def adduser(
     Returns the exit code.
     """
     users.check_name(name)
-    there = next((user for user in users.users(index, host) if user.name == name), None) if keep else None
-    if there:
+    cost = index.settings.password.bcrypt_cost
+    try:
+        users.require_free(index, host, name)  # before anybody types a password
+        credentials = passwords.obtain(source, cost=cost, allow_weak=allow_weak)
+        made = users.add(index, host, name, credentials.hash, detail=_how(source), wait=wait)
+    except users.UserExists:
+        if not keep:
+            raise
+        there = users.find(index, host, name)
         out.info(f"{name} is there already and stays as before")
         return out.result({"changed": False, "user": name, **_data(there)})
-    users.require_free(index, host, name)  # before anybody types a password
-    credentials = passwords.obtain(source, cost=index.settings.password.bcrypt_cost, allow_weak=allow_weak)
-    made = users.add(index, host, name, credentials.hash, detail=_how(source), wait=wait)
     _say(out, credentials, f"added {name}: {_AT_ONCE}")
     warn_of_short(out, credentials, homes.command(index.home, "passwd", name, "--generate"))
     return _result(out, made, credentials, changed=True)
@@ -70,10 +74,7 @@ def deluser(
     index: Index, host: Host, out: Output, names: Sequence[str], *, wait: bool, missing_ok: bool = False
 ) -> int:
     """Remove users, all or none; with `missing_ok` those that are there. Returns the exit code."""
-    if missing_ok:
-        there = {user.name for user in users.users(index, host)}
-        names = [name for name in names if name in there]
-    removed = users.remove(index, host, names, wait=wait) if names else []
+    removed = users.remove(index, host, names, wait=wait, missing_ok=missing_ok)
     text = f"removed {printable(', '.join(removed))}: {_AT_ONCE}"
     out.info(text if removed else "nothing to do: there is no such user")
     return out.result({"changed": bool(removed), "removed": removed})

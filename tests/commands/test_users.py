@@ -9,6 +9,7 @@ import subprocess
 import sys
 import traceback
 from pathlib import Path
+from typing import Any
 
 import pytest
 from passlib.apache import HtpasswdFile
@@ -60,6 +61,29 @@ def test_keep_leaves_a_user_who_is_there_alone_and_tells_programs_as_much_as_of_
     assert kept == {"changed": False, "user": "old", "scheme": "sha1", "weak": True, "disabled": False}
     assert (home / "htpasswd").read_bytes() == before
     assert set(ppctl("adduser", "new", "--generate", "--keep", "--json").result) == {*kept, "password"}
+
+
+def test_two_at_once_both_leave_what_is_there_and_what_is_gone(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two controllers, or two jobs of CI: the second one finds what it wants when its turn comes."""
+    others: list[tuple[str, ...]] = []
+    lock = LocalHost.lock
+
+    def behind_another(host: LocalHost, path: Path, **options: Any) -> Any:
+        if others:
+            ppctl(*others.pop())
+        return lock(host, path, **options)
+
+    monkeypatch.setattr(LocalHost, "lock", behind_another)
+    for command, other in (
+        (("adduser", "new", "--generate", "--keep"), ("adduser", "new", "--generate")),
+        (("deluser", "new", "old", "--missing-ok"), ("deluser", "new")),
+    ):
+        others.append(other)
+        ran = ppctl(*command)
+        assert ran.code == 0, ran.err
+    assert ran.out == "removed old: works at once, no restart needed\n"
 
 
 def test_a_short_password_is_taken_with_a_warning(home: Path) -> None:
