@@ -19,6 +19,7 @@ from ppctl.host import Host
 from ppctl.managers import CACHE, Pending, Process, label, stopping, supervisor_machine
 from ppctl.managers.follow import follow_files
 from ppctl.managers.supervisor_rpc import (
+    ALREADY_ADDED,
     ALREADY_STARTED,
     BAD_NAME,
     NOT_RUNNING,
@@ -32,7 +33,7 @@ from ppctl.managers.supervisor_rpc import (
 from ppctl.managers.supervisord import Supervisord, wait
 from ppctl.workers import Report
 
-SYSTEM_START_TIMEOUT = 3.0
+SYSTEM_START_TIMEOUT = 10.0
 _WORKER = re.compile(r"worker-[0-9]+")
 
 
@@ -108,7 +109,7 @@ class Supervisor:
         if self.group in changed:
             self._remove_group(rpc)
         if self.group in changed or self.group in added:
-            with ignoring(BAD_NAME):
+            with ignoring(BAD_NAME, ALREADY_ADDED):  # by a `supervisorctl update` that came in between
                 rpc.addProcessGroup(self.group)
         self._start_workers()
 
@@ -224,7 +225,7 @@ class Supervisor:
         added, changed, _ = reread(rpc)
         self.unload_cache(forget=name in changed)
         if name in changed or name in added:
-            with ignoring(BAD_NAME):
+            with ignoring(BAD_NAME, ALREADY_ADDED):
                 rpc.addProcessGroup(name)
         with ignoring(ALREADY_STARTED, SPAWN_ERROR):
             rpc.startProcess(self._cache_process, False)

@@ -20,7 +20,7 @@ from ppctl import rendering, settings
 from ppctl.deployment import Deployment
 from ppctl.errors import PpctlError
 from ppctl.local_host import LocalHost
-from ppctl.managers import handmade, stopping, supervisor_machine, supervisor_rpc, supervisord
+from ppctl.managers import Pending, handmade, stopping, supervisor_machine, supervisor_rpc, supervisord
 from ppctl.managers.supervisor import Supervisor
 from ppctl.settings import ManagerName
 from tests.fake_host import FakeHost
@@ -332,6 +332,43 @@ def test_a_worker_that_still_stops_is_started_when_it_has(
     monkeypatch.setattr(manager.supervisord, "rpc", lambda: told)
     manager.start(1)
     assert told.asked[-1] == "start pypi:worker-1 with 1 to come"
+
+
+def test_somebody_else_lets_supervisord_take_over_its_configuration_at_the_same_time(
+    manager: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`supervisorctl update` comes between our question for what is new and our taking it over."""
+
+    class Updated(Told):
+        def reloadConfig(self) -> list[list[list[str]]]:
+            return [[["pypi", "pypi_cache"], [], []]]
+
+        def addProcessGroup(self, name: str) -> None:
+            raise xmlrpc.client.Fault(90, f"ALREADY_ADDED: {name}")
+
+    manager.deployment = replace(manager.deployment, mode=settings.Mode.SYSTEM, cache=True)
+    told = Updated(*["RUNNING"] * 3)
+    monkeypatch.setattr(manager.supervisord, "rpc", lambda: told)
+    manager.load(Pending(""))
+    manager.load_cache()
+    assert told.asked == ["stop pypi_cache:pypi_cache", "start pypi_cache:pypi_cache with 1 to come"]
+
+
+def test_the_machines_supervisord_may_take_its_time_to_start(
+    manager: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The playbook has just installed it, on a busy machine."""
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    manager.deployment = replace(manager.deployment, mode=settings.Mode.SYSTEM)
+    monkeypatch.setattr(supervisord, "time", SimpleNamespace(monotonic=lambda: now, sleep=sleep))
+    monkeypatch.setattr(manager.supervisord, "is_up", lambda: now > 8)
+    monkeypatch.setattr(manager.supervisord, "rpc", lambda: Told(*["RUNNING"] * 3))
+    assert manager.pending("", {}, files_change=False) is None
 
 
 def test_a_server_made_by_hand_may_take_longer_to_end_than_supervisord_is_waited_for(
