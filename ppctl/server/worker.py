@@ -58,6 +58,16 @@ class Threads(ThreadPoolExecutor):
             self._owed += 1
 
 
+class Callbacks(gthread.PollableMethodQueue):  # type: ignore[misc]
+    """What threads want the event loop to do."""
+
+    def close(self) -> None:
+        """Leave the pipe to the end of the process: threads that are still at work write into it.
+
+        Its number would be another file's, perhaps that of an upload under way.
+        """
+
+
 class DrainingWorker(HeadsFirst):
     """The worker class of an index."""
 
@@ -70,6 +80,7 @@ class DrainingWorker(HeadsFirst):
         self._control: list[Any] = []
         self._control_pool = Threads(max_workers=1)
         super().__init__(*args, **kwargs)
+        self.method_queue = Callbacks()
         self._places = Places(
             self.cfg.threads,
             self.cfg.threads + MOST_WAITING,

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
+from pathlib import Path
 
 import pytest
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
 from gunicorn.workers import gthread
 
 from ppctl.server import drafts, kept
@@ -24,6 +29,18 @@ def test_told_while_it_looks_for_its_arbiter(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(gthread.ThreadWorker, "is_parent_alive", look)
     assert not worker.is_parent_alive()
     assert not worker.alive
+
+
+def test_a_thread_that_ends_after_the_loop_writes_into_no_file(tmp_path: Path) -> None:
+    """An orphan's last uploads go on after its patience; what the loop was woken by must be nobody's then."""
+    config = Config()
+    worker = DrainingWorker(1, os.getpid(), [], None, 30, config, Logger(config))
+    worker.method_queue.init()
+    worker.method_queue.close()  # as gunicorn does at the end of the loop
+    with contextlib.ExitStack() as stack:
+        files = [stack.enter_context((tmp_path / str(number)).open("wb")) for number in range(20)]
+        worker.method_queue.defer(lambda: None)
+        assert [os.fstat(file.fileno()).st_size for file in files] == [0] * 20
 
 
 @pytest.mark.e2e
