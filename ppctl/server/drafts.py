@@ -45,7 +45,7 @@ class Draft:
         """Append a block. Raises OSError."""
         self._hash.update(block)
         self.size += len(block)
-        _write(self._descriptor, block)
+        kept.write_all(self._descriptor, block)
 
     @property
     def sha256(self) -> str:
@@ -261,17 +261,11 @@ def _unlink_all(paths: Iterable[Path]) -> None:
                 raise
 
 
-def _write(descriptor: int, content: bytes) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
 def _write_and_sync(path: Path, content: bytes) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(path, flags, 0o644)
     try:
-        _write(descriptor, content)
+        kept.write_all(descriptor, content)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

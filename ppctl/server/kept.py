@@ -39,6 +39,13 @@ def write(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def write_all(descriptor: int, content: bytes) -> None:
+    """Write all of `content`: a disk that becomes full takes a part first. Raises OSError."""
+    left = memoryview(content)
+    while left:
+        left = left[os.write(descriptor, left) :]
+
+
 class Twice:
     """A file beside the packages, and its copy in `run`; where it is gone, it comes back from that.
 

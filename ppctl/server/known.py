@@ -174,7 +174,7 @@ def _append(path: Path, lines: bytes, *, sync: bool) -> None:
         whole = content.rfind(b"\n") + 1
         if whole != len(content) and content.startswith(HEADER):
             file.truncate(whole)  # a name that a power cut has cut short
-        file.write(lines)
+        kept.write_all(descriptor, lines)
         if sync:
             os.fsync(descriptor)
 

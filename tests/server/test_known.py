@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from pathlib import Path
 
@@ -70,6 +71,21 @@ def test_what_checks_upload_is_not_written(names: Known) -> None:
 def test_what_no_index_can_have_is_not_written(names: Known) -> None:
     names.remember(["", "-x", "a b", "ü", "a\nb", "Foo"])
     assert names.path.read_bytes() == HEADER
+
+
+def test_a_name_for_which_the_disk_has_room_in_part_is_not_taken_for_written(names: Known) -> None:
+    """write(2) says so by a smaller number, and only the next one fails."""
+    names.remember(["foo"])
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (names.path.stat().st_size + 2, limits[1]))
+    try:
+        with pytest.raises(OSError, match="too large"):
+            names.remember(["bar"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert names.path.read_bytes() == HEADER + b"foo\nba"
+    names.remember(["bar"])
+    assert names.path.read_bytes() == HEADER + b"foo\nbar\n"
 
 
 def test_another_worker_sees_it_at_once(names: Known) -> None:
