@@ -93,7 +93,7 @@ class Source:
         host, has_begun = httpx.URL(url).host, False
         until, error = self._paused.get(host, (0.0, None))
         if error and time.monotonic() < until:
-            raise error
+            raise UpstreamError(error.status, str(error))  # the same one would keep who was refused before
         try:
             async with self._http.stream("GET", url, headers=headers) as answer:
                 self._check(answer, host)
