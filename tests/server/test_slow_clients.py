@@ -196,6 +196,7 @@ def test_who_has_just_sent_a_request_makes_no_room() -> None:
     with new_home(threads=2, changes=changes) as home, contextlib.ExitStack() as stack:
         (home.packages / BIG).write_bytes(bytes(10 << 20))
         process = home.start().describe()["process"]
+        assert within(5, lambda: "#sha256=" in home.get("/simple/big/").text)
         assert home.get("/simple/").status == 200  # from now on answered in the loop
         idle = REQUEST.replace(b"GET", b"HEAD").replace(b"Connection: close\r\n", b"")
         clients = [stack.enter_context(connect(home, sent)) for sent in (DOWNLOAD, DOWNLOAD, idle, idle)]
