@@ -98,9 +98,20 @@ class Host(Protocol):
         """Replace `path` atomically: temporary file, mode and owner, fsync, rename."""
 
     def copy_file(
-        self, source: Path, path: Path, *, mode: int, owner: str | None = None, group: str | None = None
+        self,
+        source: Path,
+        path: Path,
+        *,
+        mode: int,
+        owner: str | None = None,
+        group: str | None = None,
+        within: tuple[Path, Path] | None = None,
     ) -> None:
-        """Replace `path` atomically with the content of the file `source`, of any size, and its time."""
+        """Replace `path` atomically with the content of the file `source`, of any size, and its time.
+
+        `within`: the directories above `source` and `path` that others write into. No link between them and
+        the files is followed; directories that are missing above `path` are made, with the same owner.
+        """
 
     def append(self, path: Path, content: bytes, *, mode: int) -> None:
         """Add `content` to the end of `path` in one write; a new file gets `mode`."""

@@ -7,6 +7,7 @@ import errno
 import grp
 import os
 import pwd
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import BinaryIO
 
 from ppctl.errors import PpctlError
 from ppctl.server import kept
+
+COPY_BYTES = 1 << 20
 
 
 @contextlib.contextmanager
@@ -40,25 +43,72 @@ def replacing(path: Path, mode: int, owner: str | None, group: str | None) -> It
     kept.sync_directory(path.parent)
 
 
-def read_foreign(path: Path) -> bytes:
-    """Return the content of a file in a directory that others write into.
+def copy(original: BinaryIO, path: Path, mode: int, owner: str | None, group: str | None) -> None:
+    """Put the content of a file, of any size, and its time in the place of `path`. Raises OSError."""
+    with replacing(path, mode, owner, group) as file:
+        shutil.copyfileobj(original, file, COPY_BYTES)
+        file.flush()
+        found = os.fstat(original.fileno())
+        os.utime(file.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
 
-    Raises OSError; PpctlError for a link, which could lead to a secret, and for a pipe, which would wait.
+
+@contextlib.contextmanager
+def inside(
+    base: Path, directory: Path, *, make: tuple[str | None, str | None] | None = None
+) -> Iterator[Path]:
+    """A path that leads to `directory`, which is `base` or below it, whatever others do there meanwhile.
+
+    No link on the way is followed. `make`: make what is missing, with this owner and group. Raises OSError;
+    PpctlError where something is no directory.
+    """
+    flags = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+    with contextlib.ExitStack() as opened:
+        at = os.open(base, flags)
+        opened.callback(os.close, at)
+        for part in directory.relative_to(base).parts:
+            is_new = make is not None and _make(part, at)
+            try:
+                at = os.open(part, flags | os.O_NOFOLLOW, dir_fd=at)
+            except NotADirectoryError as e:
+                raise PpctlError(f"{directory}: {part} is a link, or no directory", f"ls -l {base}") from e
+            opened.callback(os.close, at)
+            if make and is_new:
+                chown(_opened(at), *make)
+                _opened(at).chmod(0o755)
+        yield _opened(at)
+
+
+def _make(name: str, at: int) -> bool:
+    """Make a directory in an open one. Returns whether there was none."""
+    try:
+        os.mkdir(name, 0o700, dir_fd=at)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _opened(descriptor: int) -> Path:
+    """Return a path of what is open: the thing itself, whatever its name leads to now (proc(5))."""
+    return Path(f"/proc/self/fd/{descriptor}")
+
+
+def open_inside(base: Path, path: Path) -> BinaryIO:
+    """Open a file below `base`, where others write, for reading. Raises OSError.
+
+    Raises PpctlError for a link, which could lead to a secret, and for a pipe, which would wait.
     """
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
-        descriptor = os.open(path, flags)
+        with inside(base, path.parent) as directory:
+            descriptor = os.open(directory / path.name, flags)
     except OSError as e:
         if e.errno == errno.ELOOP:
             raise PpctlError(f"{path}: is a link, which is not followed here", f"ls -l {path}") from e
         raise
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise PpctlError(f"{path}: is not a file, and was not read", f"ls -l {path}")
-        with open(descriptor, "rb", closefd=False) as file:
-            return file.read()
-    finally:
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
+        raise PpctlError(f"{path}: is not a file, and was not read", f"ls -l {path}")
+    return open(descriptor, "rb")
 
 
 def temporary(path: Path) -> Path:

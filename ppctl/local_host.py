@@ -22,7 +22,6 @@ from ppctl.errors import CommandFailed, PpctlError
 from ppctl.host import TEMPORARY, Completed, FileInfo, FileSystem, Kind, WaitAnnouncer, hint, reason, telling
 from ppctl.server import kept
 
-COPY_BYTES = 1 << 20
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
@@ -79,7 +78,8 @@ class LocalHost:
     def read(self, path: Path, *, foreign: bool = False) -> bytes | None:
         with telling("read", path):
             try:
-                return local_files.read_foreign(path) if foreign else path.read_bytes()
+                with local_files.open_inside(path.parent, path) if foreign else path.open("rb") as file:
+                    return file.read()
             except FileNotFoundError:
                 return None
 
@@ -110,15 +110,23 @@ class LocalHost:
             file.write(content)
 
     def copy_file(
-        self, source: Path, path: Path, *, mode: int, owner: str | None = None, group: str | None = None
+        self,
+        source: Path,
+        path: Path,
+        *,
+        mode: int,
+        owner: str | None = None,
+        group: str | None = None,
+        within: tuple[Path, Path] | None = None,
     ) -> None:
         with telling("read", source):
-            original = source.open("rb")
-        with original, telling("write", path), local_files.replacing(path, mode, owner, group) as file:
-            shutil.copyfileobj(original, file, COPY_BYTES)
-            file.flush()
-            found = os.fstat(original.fileno())
-            os.utime(file.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
+            original = local_files.open_inside(within[0], source) if within else source.open("rb")
+        with original, telling("write", path):
+            if within is None:
+                local_files.copy(original, path, mode, owner, group)
+                return
+            with local_files.inside(within[1], path.parent, make=(owner, group)) as directory:
+                local_files.copy(original, directory / path.name, mode, owner, group)
 
     def append(self, path: Path, content: bytes, *, mode: int) -> None:
         with telling("append to", path):

@@ -240,8 +240,18 @@ class FakeHost:
             self.nodes[found] = node
 
     def copy_file(
-        self, source: Path, path: Path, *, mode: int, owner: str | None = None, group: str | None = None
+        self,
+        source: Path,
+        path: Path,
+        *,
+        mode: int,
+        owner: str | None = None,
+        group: str | None = None,
+        within: tuple[Path, Path] | None = None,
     ) -> None:
+        for parent in reversed(path.parents if within else ()):
+            if within and within[1] in parent.parents and self.stat(parent) is None:
+                self.make_directory(parent, mode=0o755, owner=owner, group=group)
         self.step("copy_file", source, path, mode, owner, group)
         with telling("read", source):
             original = self._get(source, follow=True)

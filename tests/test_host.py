@@ -589,6 +589,35 @@ def test_a_lock_file_that_was_removed_meanwhile_keeps_others_out_all_the_same(tm
     waiter.join(60)
 
 
+def test_a_copy_between_where_others_write_follows_no_link(tmp_path: Path) -> None:
+    host = LocalHost()
+    old, new, elsewhere = (tmp_path / name for name in ("old", "new", "elsewhere"))
+    for path in (old, new, elsewhere):
+        path.mkdir()
+        (path / "file").write_bytes(path.name.encode())
+        (path / "link").symlink_to(elsewhere)
+    within = (old, new)
+    host.copy_file(old / "file", new / "a" / "b" / "copy", mode=0o644, within=within)
+    assert (new / "a" / "b" / "copy").read_bytes() == b"old"
+    assert {(new / name).stat().st_mode & 0o777 for name in ("a", "a/b")} == {0o755}
+    host.copy_file(old / "file", new / "a" / "copy", mode=0o644, within=within)
+    for goal in ("link/copy", "file/copy"):
+        with pytest.raises(PpctlError, match="is a link, or no directory"):
+            host.copy_file(old / "file", new / goal, mode=0o644, within=within)
+    for source in ("link", "link/file", "a"):
+        with pytest.raises(PpctlError):
+            host.copy_file(old / source, new / "copy", mode=0o644, within=within)
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["file", "link"]
+    host.copy_file(old / "file", new / "link", mode=0o644, within=within)
+    assert not (new / "link").is_symlink(), "it is replaced"
+    # The directory itself may be a link: an operator's, to another disk.
+    (tmp_path / "disk").symlink_to(new)
+    host.copy_file(
+        old / "file", tmp_path / "disk" / "c" / "copy", mode=0o644, within=(old, tmp_path / "disk")
+    )
+    assert (new / "c" / "copy").read_bytes() == b"old"
+
+
 def test_what_others_have_put_there_is_read_only_if_it_is_a_file(tmp_path: Path) -> None:
     """The workers' account writes into `run` and `packages`, where root reads: no secret, and no waiting."""
     host = LocalHost()

@@ -52,11 +52,17 @@ class CopyPackages(Change):
     def apply(self, machine: Machine) -> None:
         host = machine.host
         for path, goal in missing(self.source, Path(self.target), host):
-            if not host.stat(goal.parent):
-                host.make_directory(goal.parent, mode=0o755, owner=self.owner, group=self.group)
             for left in host.leftovers(goal.parent):
                 host.remove(left)
-            host.copy_file(path, goal, mode=PACKAGE_MODE, owner=self.owner, group=self.group)
+            # The old server, or the workers' account, may write there: root does not follow where they lead.
+            host.copy_file(
+                path,
+                goal,
+                mode=PACKAGE_MODE,
+                owner=self.owner,
+                group=self.group,
+                within=(self.source, Path(self.target)),
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
