@@ -115,6 +115,7 @@ def _own_environment(_user_homes: Callable[[], Path], monkeypatch: pytest.Monkey
     monkeypatch.setenv("HOME", user)
     monkeypatch.setenv("XDG_CONFIG_HOME", f"{user}/.config")
     monkeypatch.setenv("XDG_DATA_HOME", f"{user}/.local/share")
+    monkeypatch.setenv("XDG_CACHE_HOME", f"{user}/.cache")
 
 
 @pytest.fixture
