@@ -32,6 +32,8 @@ def find(found: Index, host: Host) -> Facts:
     """Return what this machine contributes to the index. Raises PpctlError when it lacks something."""
     settings = found.settings
     manager = managers.resolve(settings.manager, host, is_system=found.is_system)
+    if settings.server.python:
+        _check_writer(found, host)
     python = pythons.choose(settings.server, host, is_system=found.is_system)
     if found.is_system:
         _check_python(python, settings.account, host)
@@ -53,6 +55,19 @@ def find(found: Index, host: Host) -> Facts:
         include_path=include_path,
         sandbox=found.is_system or systemd.can_sandbox(host),
     )
+
+
+def _check_writer(found: Index, host: Host) -> None:
+    """Raise PpctlError where root would run a program that somebody else has named, be it only to look."""
+    path = found.layout.settings
+    entry = host.stat(path)
+    if host.is_root() and entry and entry.owner != host.user():
+        raise PpctlError(
+            f"{path}: server.python: root does not run what {entry.owner} has written there",
+            f"if it is right: chown {host.user()} {path}"
+            if found.is_system
+            else f"run the command as that user: sudo -u {entry.owner} ppctl ...",
+        )
 
 
 def _check_python(python: str, account: str, host: Host) -> None:

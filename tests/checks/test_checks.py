@@ -510,6 +510,24 @@ def test_port_taken_by_somebody_else(free_port: int) -> None:
     assert [f.severity for f in found(ours, "port")] == [Severity.OK]
 
 
+def test_root_who_looks_at_somebodys_index_runs_nothing_of_it() -> None:
+    """Neither the Python that its ppctl.yml names, nor that of its release: they may be anything."""
+    example = healthy(server={"python": "/home/operator/python"})
+    assert [f.severity for f in found(example, "release")] == [Severity.OK]
+    example.host.root, example.host._user = True, "root"
+    example.host.runs.clear()
+    [settings] = found(example, "settings")
+    assert "server.python: root does not run what operator has written there" in settings.message
+    assert settings.mend.endswith("sudo -u operator ppctl ...")
+    [release] = found(example, "release")
+    assert (release.severity, release.message) == (
+        Severity.SKIPPED,
+        "root does not run what belongs to operator",
+    )
+    found(example, "drift")
+    assert not [run for run in example.host.runs if run.argv[0].startswith(("/home", str(HOME)))]
+
+
 def test_of_an_index_that_was_never_up_it_is_not_said_that_its_packages_are_gone() -> None:
     example = healthy()
     example.host.remove_tree(example.layout.packages)
