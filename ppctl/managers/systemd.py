@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -33,6 +34,15 @@ PROPERTIES = (
     *("LoadState", "ActiveState", "SubState", "Result", "MainPID"),
     *("ActiveEnterTimestampMonotonic", "NeedDaemonReload", "Listen"),
 )
+
+LOST = re.compile(
+    "D-Bus connection terminated|Connection reset by peer|Connection timed out|disconnected from message bus"
+    "|Transport endpoint is not connected|Broken pipe"
+)
+"""What systemctl says when systemd replaces itself (an upgrade: daemon-reexec) or answers late."""
+
+PATIENCE = 30.0
+"""Seconds after which it is not asked again."""
 
 
 def is_running(host: Host) -> bool:
@@ -238,13 +248,12 @@ class Systemd:
         return [] if self.deployment.is_system else ["--user"]
 
     def _systemctl(self, *arguments: str, check: bool = True) -> Completed:
-        env = None
+        env = {"LC_ALL": "C"}
         if not self.deployment.is_system and "XDG_RUNTIME_DIR" not in os.environ:
-            env = {"XDG_RUNTIME_DIR": f"/run/user/{os.geteuid()}"}  # not set under sudo -u, cron or su
+            env["XDG_RUNTIME_DIR"] = f"/run/user/{os.geteuid()}"  # not set under sudo -u, cron or su
+        argv = ["systemctl", *self._scope(), *arguments]
         try:
-            # Apart: Ctrl-C is not to end the start of a worker that was stopped to be started anew.
-            argv = ["systemctl", *self._scope(), *arguments]
-            return self.host.run(argv, env=env, check=check, apart=True)
+            return self._patiently(argv, env, check=check)
         except CommandFailed as e:
             if "Failed to connect to bus" in e.output:
                 raise PpctlError(
@@ -252,6 +261,18 @@ class Systemd:
                     f"sudo loginctl enable-linger {self.host.user()}, then log in again",
                 ) from e
             raise
+
+    def _patiently(self, argv: list[str], env: dict[str, str], *, check: bool) -> Completed:
+        """Run systemctl; again where the connection was lost: whatever it is told may be told twice."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                # Apart: Ctrl-C is not to end the start of a worker that was stopped to be started anew.
+                return self.host.run(argv, env=env, check=check, apart=True)
+            except CommandFailed as e:
+                if not LOST.search(e.output) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.2)
 
     def _show(self, unit: str) -> dict[str, str]:
         """Return the properties of `unit` that matter here."""
