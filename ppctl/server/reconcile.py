@@ -130,6 +130,10 @@ class Reconciler:
             self._take_without_hash()
         return bool(self._small or self._large or self._reading)
 
+    def has_seen(self, path: str) -> bool:
+        """Return whether a file is in the catalogue, or would be if it could be read."""
+        return path in self._unreadable or self._catalogue.file(path) is not None
+
     def next_check(self) -> float | None:
         """Return in how many seconds a file wants to be looked at again; None for none."""
         every = (self._unsettled, *self._second_looks)
@@ -235,6 +239,7 @@ class Reconciler:
         for path in paths:
             self._small.pop(path, None)
             self._large.pop(path, None)
+            self._unreadable.discard(path)
         for start in range(0, len(paths), _BATCH):
             self._catalogue.put((), paths[start : start + _BATCH])
 

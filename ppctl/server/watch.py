@@ -186,7 +186,7 @@ class Session:
             with contextlib.suppress(OSError):
                 if os.stat(self._root / path).st_nlink > 1 or os.path.islink(self._root / path):
                     paths[path] = None
-        elif mask & inotify.ATTRIBUTES and self._catalogue.file(path):
+        elif mask & inotify.ATTRIBUTES and self._reconciler.has_seen(path):
             paths[path] = None
 
     def _directory_event(self, parent: str, event: Event) -> None:

@@ -250,3 +250,37 @@ def test_an_unreadable_file_is_reported_once(
     time.sleep(1)
     assert caplog.text.count("cannot be read") == 1
     assert catalogue.projects() == ["foo"]
+
+
+@pytest.mark.parametrize("size", [1, reconcile.LARGE], ids=["small", "large"])
+def test_a_file_that_becomes_readable_is_read(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """Moved into place first, and given to the others afterwards: as Ansible copies, or who has umask 077."""
+    opened, is_closed = os.open, True
+
+    def open_(path: Any, *of: Any, **more: Any) -> int:
+        if is_closed and str(path).endswith(".zip"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, *of, **more)
+
+    monkeypatch.setattr(os, "open", open_)
+    catalogue.open()
+    session = Session(catalogue, threading.Event(), lambda: True)
+    session._notes = notes = session._open_notes()
+    assert notes
+    path = catalogue.packages / "foo-1.0.zip"
+    try:
+        path.with_name(".foo").write_bytes(bytes(size))
+        path.with_name(".foo").rename(path)
+        session._follow_notes()
+        while session._reconciler.work(1):
+            pass
+        is_closed = False
+        path.chmod(0o644)
+        session._follow_notes()
+        while session._reconciler.work(1):
+            pass
+        assert [file.path for file in catalogue.files("foo")] == [path.name]
+    finally:
+        notes.close()
