@@ -66,15 +66,19 @@ class Inotify:
         self._is_closed = False
 
     def add(self, directory: str) -> None:
-        """Watch a directory, relative to the root. One that has gone meanwhile is none."""
+        """Watch a directory, relative to the root. One that has gone, or may not be read, is none."""
         try:
             path = os.fsencode(self._root / directory)
             watch = self._call("inotify_add_watch", self._descriptor, path, _WANTED)
         except OSError as e:
-            if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP) and directory:
+            if e.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES) and directory:
                 return
             raise
         self._directories[watch] = directory
+
+    def has(self, directory: str) -> bool:
+        """Return whether a directory is watched."""
+        return directory in self._directories.values()
 
     def forget(self, directory: str) -> None:
         """Stop watching a directory and those in it: it has been moved away."""

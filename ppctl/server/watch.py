@@ -197,7 +197,9 @@ class Session:
             return
         if event.mask & (inotify.MOVED_FROM | inotify.DELETED) and self._notes:
             self._notes.forget(directory)
-        if event.mask & (inotify.CREATED | inotify.MOVED_TO):
+        # What is not watched could not be read when it came, and perhaps can now.
+        is_opened = event.mask & inotify.ATTRIBUTES and self._notes and not self._notes.has(directory)
+        if event.mask & (inotify.CREATED | inotify.MOVED_TO) or is_opened:
             # Watched first, looked at afterwards: nothing falls between.
             for found in scan.directories(self._root, directory):
                 self._add(found)

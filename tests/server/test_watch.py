@@ -284,3 +284,35 @@ def test_a_file_that_becomes_readable_is_read(
         assert [file.path for file in catalogue.files("foo")] == [path.name]
     finally:
         notes.close()
+
+
+@pytest.mark.parametrize("when", ["at the start", "later"])
+def test_a_directory_that_may_not_be_read_costs_no_notes_of_others(
+    catalogue: Catalogue, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """And once it may be read, there are notes of it: made with umask 077, and given to the others later."""
+    call, is_closed = Inotify._call, True
+
+    def refuse(self: Inotify, name: str, *values: Any) -> int:
+        if is_closed and name == "inotify_add_watch" and values[1].endswith(b"/sub"):
+            raise OSError(errno.EACCES, "inotify_add_watch: Permission denied")
+        return call(self, name, *values)
+
+    monkeypatch.setattr(Inotify, "_call", refuse)
+    sub, session = catalogue.packages / "sub", Session(catalogue, threading.Event(), lambda: True)
+    if when == "at the start":
+        sub.mkdir()
+    session._notes = notes = session._open_notes()
+    assert notes
+    try:
+        sub.mkdir(exist_ok=True)
+        session._follow_notes()
+        assert session._notes
+        is_closed = False
+        sub.chmod(0o755)
+        session._follow_notes()
+        (sub / "foo-1.0.zip").write_bytes(b"1")
+        assert "foo-1.0.zip" in [event.name for event in notes.read()]
+    finally:
+        if session._notes:
+            notes.close()
