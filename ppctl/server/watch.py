@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ppctl.server import inotify, scan
+from ppctl.server import inotify, scan, store
 from ppctl.server.catalogue import Catalogue
 from ppctl.server.election import elected
 from ppctl.server.inotify import Event, Inotify
@@ -100,12 +100,14 @@ class Session:
         self._reconciler = Reconciler(catalogue)
         self._notes: Inotify | None = None
         self._directories: dict[str, int | None] = {}
+        self._identity: store.Identity | None = None
         self._is_over = False
         self._next_poll = self._next_full = self._next_checkpoint = 0.0
         self._version: object = None
 
     def run(self) -> None:
         """Watch. Raises OSError or sqlite3.Error when that is not possible."""
+        self._identity = store.identity(self._root)
         try:
             self._notes = self._open_notes()
             while not self._stopping.is_set() and not self._is_over and self._is_chosen():
@@ -224,7 +226,8 @@ class Session:
     def _look_around(self) -> None:
         """Look at everything when it is time, else at the directories whose time has changed."""
         now = time.monotonic()
-        if not os.path.isdir(self._root):
+        # The kernel has no note of a disk that is mounted over it.
+        if self._identity is None or store.identity(self._root) != self._identity:
             self._is_over = True
         if now >= self._next_full:
             self._directories = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -316,3 +317,19 @@ def test_a_directory_that_may_not_be_read_costs_no_notes_of_others(
     finally:
         if session._notes:
             notes.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
+def test_a_disk_that_is_mounted_late_is_watched(catalogue: Catalogue, watching: Watcher) -> None:
+    """The kernel tells nobody that a directory is hidden by another one."""
+    packages = str(catalogue.packages)
+    watching.start()
+    assert within(2, lambda: has_looked(watching))
+    before = watching._session
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", packages], check=True)
+    try:
+        assert within(2, lambda: watching._session is not before and has_looked(watching))
+        (catalogue.packages / "foo-1.0.zip").write_bytes(b"1")
+        assert within(1, lambda: catalogue.projects() == ["foo"])
+    finally:
+        subprocess.run(["umount", "--lazy", packages], check=True)
