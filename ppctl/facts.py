@@ -58,13 +58,13 @@ def find(found: Index, host: Host) -> Facts:
 
 
 def _check_writer(found: Index, host: Host) -> None:
-    """Raise PpctlError where root would run a program that somebody else has named, be it only to look."""
+    """Raise PpctlError where a program would be run that somebody else has named, be it only to look."""
     path = found.layout.settings
     entry = host.stat(path)
-    if host.is_root() and entry and entry.owner != host.user():
+    if entry and entry.owner not in (host.user(), "root"):
         raise PpctlError(
-            f"{path}: server.python: root does not run what {entry.owner} has written there",
-            f"if it is right: chown {host.user()} {path}"
+            f"{path}: server.python: {host.user()} does not run what {entry.owner} has written there",
+            f"if it is right: chown root {path}"
             if found.is_system
             else f"run the command as that user: sudo -u {entry.owner} ppctl ...",
         )

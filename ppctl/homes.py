@@ -6,7 +6,6 @@ home: `~/.config/ppctl/indexes` for one user's, `/etc/ppctl/indexes` for the mac
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shlex
 from pathlib import Path
@@ -74,17 +73,15 @@ def find(host: Host, asked: Path | None) -> Path:
 
     In this order: `asked` (`-C HOME`), `PPCTL_HOME`, the working directory if it has a `ppctl.yml`, the
     only index registered on this machine, `~/.local/share/ppctl/pypi`. Raises UsageError when several
-    indexes are registered and nothing says which is meant.
+    indexes are registered and nothing says which is meant, or when the one in the working directory is
+    somebody else's.
     """
     if asked is None and os.environ.get("PPCTL_HOME"):
         asked = Path(os.environ["PPCTL_HOME"])
     if asked is not None:
         return absolute(asked)
-    # The working directory has been removed, or is closed to this user (`sudo -u` in somebody's home).
-    with contextlib.suppress(FileNotFoundError, PermissionError, PpctlError):
-        here = Path.cwd()
-        if host.stat(here / SETTINGS_NAME):
-            return here
+    if here := _working_directory(host):
+        return here
     known = registered(host)
     if len(known) > 1:
         listed = ", ".join(f"{name} ({home})" for name, home in sorted(known.items()))
@@ -94,6 +91,25 @@ def find(host: Host, asked: Path | None) -> Path:
         closed = [home for _, home in _entries(host) if _is_there(host, home) is None]
         return closed[0] if len(closed) == 1 else default_home()
     return next(iter(known.values()), default_home())
+
+
+def _working_directory(host: Host) -> Path | None:
+    """Return the working directory if it is a home. Raises UsageError where somebody else has written it.
+
+    What a `ppctl.yml` in /tmp says is not done because somebody happens to be there.
+    """
+    # It has been removed, or is closed to this user (`sudo -u` in somebody's home).
+    try:
+        here = Path.cwd()
+        found = host.stat(here / SETTINGS_NAME)
+    except (FileNotFoundError, PermissionError, PpctlError):
+        return None
+    if found and found.owner not in (host.user(), "root"):
+        raise UsageError(
+            f"{here}: the {SETTINGS_NAME} here belongs to {found.owner}",
+            f"if this index is meant, say so: -C {shlex.quote(str(here))}",
+        )
+    return here if found else None
 
 
 def absolute(path: Path) -> Path:

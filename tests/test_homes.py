@@ -98,6 +98,18 @@ def register(host: FakeHost, name: str, home: str, place: Path = REGISTER) -> No
     host.link(place / name, home)
 
 
+def test_what_somebody_else_has_put_into_the_working_directory_is_not_done_by_chance(
+    host: FakeHost, tmp_path: Path
+) -> None:
+    host.put(tmp_path / "ppctl.yml", owner="somebody")
+    with pytest.raises(UsageError, match="here belongs to somebody") as raised:
+        homes.find(host, None)
+    assert raised.value.hint.endswith(f"-C {tmp_path}")
+    assert homes.find(host, tmp_path) == tmp_path
+    host.put(tmp_path / "ppctl.yml", owner="root")
+    assert homes.find(host, None) == tmp_path
+
+
 def test_what_is_asked_for_wins(host: FakeHost, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     register(host, "a", "/srv/a")
     host.put(tmp_path / "ppctl.yml")

@@ -32,9 +32,9 @@ def release(subject: Subject) -> Iterator[Finding]:
     host, path = subject.host, subject.release
     python = path / "bin" / "python"
     owner = getattr(host.stat(path), "owner", "")
-    if host.is_root() and owner != host.user() and not subject.index.is_system:
+    if not subject.index.is_system and owner not in (host.user(), "root"):
         as_owner = f"sudo -u {owner} {subject.ppctl('doctor')}"
-        raise CannotCheck(f"root does not run what belongs to {owner}", as_owner)
+        raise CannotCheck(f"{host.user()} does not run what belongs to {owner}", as_owner)
     if subject.index.is_system and owner != "root":
         # Trying it would run, as root, what somebody else may have written.
         mend = subject.as_root(shlex.join(["chown", "-R", "root", str(path)]))
