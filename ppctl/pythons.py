@@ -11,6 +11,10 @@ from ppctl.errors import PpctlError
 from ppctl.host import Host
 from ppctl.settings import Server
 
+NOWHERE = "/"
+"""Where uv is told to be: in the working directory, and above it, it takes settings and virtualenvs as it
+finds them, and whoever has put them into /tmp would say what root, who is there, installs and runs."""
+
 
 def choose(settings: Server, host: Host, *, is_system: bool) -> str:
     """Return the Python that releases are made with, as a path, or as a version that uv is asked for.
@@ -28,7 +32,8 @@ def version_of(python: str, host: Host) -> str:
     """Return the version of `python` (a path or a version). Raises PpctlError if there is none."""
     path = python
     if "/" not in python:
-        done = host.run([find_uv(host), "python", "find", "--no-python-downloads", python], check=False)
+        argv = [find_uv(host), "python", "find", "--no-python-downloads", "--directory", NOWHERE, python]
+        done = host.run(argv, check=False)
         path = done.stdout.strip()
         if done.returncode != 0:
             raise PpctlError(

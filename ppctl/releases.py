@@ -116,14 +116,8 @@ def _install(release: Release, path: Path, host: Host) -> None:
     python = path / "bin" / "python"
     host.run(
         [
-            uv,
-            "venv",
-            "--quiet",
-            "--no-project",
-            "--no-python-downloads",
-            "--python",
-            release.python,
-            str(path),
+            *(uv, "venv", "--quiet", "--no-project", "--no-python-downloads"),
+            *("--directory", pythons.NOWHERE, "--python", release.python, str(path)),
         ],
         dies_with_us=True,
     )
@@ -198,7 +192,8 @@ def _uv_pip(arguments: list[str], release: Release, uv: str, path: Path, host: H
         hint = f"put what is missing into {release.find_links} (server.find_links), then: {again}"
     elif release.index_url:
         source = ["--default-index", release.index_url]
-    command = [uv, "pip", *arguments, "--python", str(path / "bin" / "python"), *source]
+    command = [uv, "pip", *arguments, "--directory", pythons.NOWHERE]
+    command += ["--python", str(path / "bin" / "python"), *source]
     try:
         if arguments[0] == "install" and not release.find_links and _from_kept(command, host):
             return

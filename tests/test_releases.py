@@ -101,6 +101,14 @@ def test_where_packages_come_from(values: dict[str, object], arguments: list[str
     assert "pypiserver==2.4.1\n" in wanted and "gunicorn" in wanted
 
 
+def test_uv_does_not_look_at_the_working_directory() -> None:
+    """Whoever has put a uv.toml into /tmp would say where root, who is there, installs from."""
+    world = World()
+    releases.build(release(versions={"pypiserver": "2.4.1"}), LAYOUT, world.host)
+    uvs = [run.argv for run in world.host.runs if run.argv[1] in ("pip", "venv")]
+    assert [argv[argv.index("--directory") + 1] for argv in uvs] == ["/", "/", "/"]
+
+
 def test_what_uv_has_kept_needs_no_network() -> None:
     world = World()
     releases.build(release(), LAYOUT, world.host)

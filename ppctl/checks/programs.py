@@ -114,7 +114,9 @@ def supervisor(subject: Subject) -> Iterator[Finding]:
     if subject.manager is not ManagerName.SUPERVISOR:
         raise NotApplicable
     program = _supervisord(subject)
-    done = subject.host.run([*program, "--version"], check=False, timeout=TIMEOUT)
+    # With `-m` Python would look into the working directory first, whoever has put something there.
+    safe = {"PYTHONSAFEPATH": "1"}
+    done = subject.host.run([*program, "--version"], env=safe, check=False, timeout=TIMEOUT)
     shown, command = done.stdout.strip(), shlex.join(program)
     is_system = subject.index.is_system
     if done.returncode != 0 and "pkg_resources" in done.stderr:

@@ -510,6 +510,13 @@ def test_port_taken_by_somebody_else(free_port: int) -> None:
     assert [f.severity for f in found(ours, "port")] == [Severity.OK]
 
 
+def test_what_lies_in_the_working_directory_is_not_taken_for_supervisor() -> None:
+    example = healthy()
+    assert [f.severity for f in found(example, "supervisor")] == [Severity.OK]
+    (run,) = [run for run in example.host.runs if "supervisor.supervisord" in run.argv]
+    assert (run.env or {}).get("PYTHONSAFEPATH") == "1"
+
+
 def test_root_who_looks_at_somebodys_index_runs_nothing_of_it() -> None:
     """Neither the Python that its ppctl.yml names, nor that of its release: they may be anything."""
     example = healthy(server={"python": "/home/operator/python"})
