@@ -46,9 +46,9 @@ def replacing(path: Path, mode: int, owner: str | None, group: str | None) -> It
 def copy(original: BinaryIO, path: Path, mode: int, owner: str | None, group: str | None) -> None:
     """Put the content of a file, of any size, and its time in the place of `path`. Raises OSError."""
     with replacing(path, mode, owner, group) as file:
+        found = os.fstat(original.fileno())  # before: what changes meanwhile is to look newer
         shutil.copyfileobj(original, file, COPY_BYTES)
         file.flush()
-        found = os.fstat(original.fileno())
         os.utime(file.fileno(), ns=(found.st_atime_ns, found.st_mtime_ns))
 
 

@@ -7,6 +7,7 @@ import errno
 import fcntl
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -538,6 +540,24 @@ def test_a_tree_of_which_something_goes_meanwhile_is_removed_whole(
     monkeypatch.setattr(os, "unlink", late)
     LocalHost().remove_tree(tree)
     assert os.listdir(tmp_path) == []
+
+
+def test_a_file_that_is_replaced_while_it_is_copied_is_not_taken_for_its_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """take-over copies once more what has another time, when the old server has ended."""
+    source, copy, copyfileobj = tmp_path / "source", tmp_path / "copy", shutil.copyfileobj
+
+    def late(*arguments: Any) -> None:
+        copyfileobj(*arguments)
+        source.write_text("new")
+        os.utime(source, (2, 2))
+
+    source.write_text("old")
+    os.utime(source, (1, 1))
+    monkeypatch.setattr(shutil, "copyfileobj", late)
+    LocalHost().copy_file(source, copy, mode=0o644)
+    assert (copy.read_text(), copy.stat().st_mtime) == ("old", 1)
 
 
 def test_lock_names_the_holder(tmp_path: Path) -> None:

@@ -228,7 +228,7 @@ class Supervisor:
             with ignoring(BAD_NAME, ALREADY_ADDED):
                 rpc.addProcessGroup(name)
         with ignoring(ALREADY_STARTED, SPAWN_ERROR):
-            rpc.startProcess(self._cache_process, False)
+            stopping.patiently(partial(rpc.startProcess, self._cache_process, False))
 
     def unload_cache(self, *, forget: bool = True) -> None:
         if not self.supervisord.is_there():

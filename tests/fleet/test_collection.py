@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ppctl import __version__, fleet
+from ppctl import __version__, fleet, wheelhouse
 from ppctl.checks import programs
 from tests.fleet.support import env, load
 from tests.hosts import CHECKOUT
@@ -208,6 +208,28 @@ def test_two_controllers_install_one_after_the_other(tmp_path: Path, monkeypatch
     late.join(60)
     assert made == [] and told[0]["changed"]
     assert params["link"].resolve() == program and not params["archive"].exists()
+
+
+def test_the_wheelhouse_of_another_controller_is_not_installed_as_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both copy theirs to the same path; what is installed would be taken for the other one for ever."""
+    for name in ("a.whl", "b.whl", "ppctl.lock"):
+        (tmp_path / name).write_text(name)
+    names = ["a.whl", "b.whl", "ppctl.lock"]
+    (tmp_path / "ours.tar").write_bytes(wheelhouse.archive(tmp_path, names))
+    (tmp_path / "other.tar").write_bytes(wheelhouse.archive(tmp_path, names[:2]))
+    install = load("modules/ppctl_install", monkeypatch)
+    digest = wheelhouse.digest_of(tmp_path / name for name in names)
+    for archive, message in (("ours.tar", "the wheelhouse is not for"), ("other.tar", "another wheelhouse")):
+        params = {"path": tmp_path / "opt", "link": tmp_path / "ppctl", "archive": tmp_path / archive}
+        fake = SimpleNamespace(
+            params={"digest": digest, **{name: str(value) for name, value in params.items()}},
+            fail_json=lambda *, msg: pytest.fail(msg),
+        )
+        with pytest.raises(pytest.fail.Exception, match=message):
+            install.Installation(fake).make()
+    assert os.listdir(tmp_path / "opt") == []
 
 
 def arguments_of(module: ModuleType, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

@@ -68,6 +68,7 @@ path:
 
 import fcntl
 import glob
+import hashlib
 import os
 import shutil
 import tarfile
@@ -75,6 +76,15 @@ import zipfile
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.ppctl.fleet.plugins.module_utils.host import INSTALLATION
+
+
+def digest_of(folder):
+    """Return what identifies a wheelhouse, as C(ppctl wheelhouse) has written it."""
+    digest = hashlib.sha256()
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name), "rb") as file:
+            digest.update(f"{name}\0{hashlib.sha256(file.read()).hexdigest()}\n".encode())
+    return digest.hexdigest()
 
 
 class Installation:
@@ -154,6 +164,12 @@ class Installation:
                 with open(target, "wb") as file:
                     shutil.copyfileobj(tar.extractfile(member), file)
                 os.chmod(target, 0o644)
+        if digest_of(self.wheels) != self.wanted["digest"]:
+            shutil.rmtree(self.path, ignore_errors=True)
+            self.module.fail_json(
+                msg=f"{self.wanted['archive']} is another wheelhouse than was asked for, or a part of one: "
+                "does another controller bring its own to this host? Run the playbook again"
+            )
         uv = self.unpack_uv()
         lock = os.path.join(self.wheels, "ppctl.lock")
         offline = ("--offline", "--no-cache", "--no-config")
