@@ -128,9 +128,10 @@ class Installation:
     def lock(self):
         """Return the open lock file: another controller that installs on this host has ended by then."""
         os.makedirs(os.path.dirname(self.wanted["path"]), exist_ok=True)
-        file = open(f"{self.wanted['path']}.lock", "w", encoding="utf-8")  # noqa: SIM115 - the caller closes it
-        fcntl.flock(file, fcntl.LOCK_EX)
-        return file
+        # Closed to others: whoever may read it may hold it.
+        descriptor = os.open(f"{self.wanted['path']}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        return os.fdopen(descriptor, "w")
 
     def bring_about(self, before):
         """Install it, unless another controller has, and keep the one of before; with the lock."""
