@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from ppctl.errors import PpctlError
@@ -14,6 +15,14 @@ from ppctl.settings import Server
 NOWHERE = "/"
 """Where uv is told to be: in the working directory, and above it, it takes settings and virtualenvs as it
 finds them, and whoever has put them into /tmp would say what root, who is there, installs and runs."""
+
+
+_PATHS = ("SSL_CERT_FILE", "SSL_CERT_DIR", "UV_CACHE_DIR", "UV_CONFIG_FILE", "UV_FIND_LINKS")
+
+
+def paths_for_uv(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the paths that the environment tells uv, absolute: they are meant from where ppctl is called."""
+    return {name: os.path.abspath(path) for name in _PATHS if os.path.exists(path := environ.get(name, ""))}
 
 
 def choose(settings: Server, host: Host, *, is_system: bool) -> str:

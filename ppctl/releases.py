@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -172,10 +174,10 @@ def _package(requirement: str) -> str:
     return requirement.strip().lower()
 
 
-def _from_kept(command: list[str], host: Host) -> bool:
+def _from_kept(command: list[str], host: Host, env: Mapping[str, str]) -> bool:
     """Install what uv has kept, without the network: the lock file names each file by its hash."""
     try:
-        host.run([*command, "--offline"], dies_with_us=True)
+        host.run([*command, "--offline"], env=env, dies_with_us=True)
     except PpctlError as e:
         if "No space left" in e.message:  # the next try would tell of what this one has left
             raise
@@ -194,17 +196,18 @@ def _uv_pip(arguments: list[str], release: Release, uv: str, path: Path, host: H
         source = ["--default-index", release.index_url]
     command = [uv, "pip", *arguments, "--directory", pythons.NOWHERE]
     command += ["--python", str(path / "bin" / "python"), *source]
+    env = pythons.paths_for_uv(os.environ)
     try:
-        if arguments[0] == "install" and not release.find_links and _from_kept(command, host):
+        if arguments[0] == "install" and not release.find_links and _from_kept(command, host, env):
             return
         try:
-            host.run(command, dies_with_us=True)
+            host.run(command, env=env, dies_with_us=True)
         except PpctlError as e:
             if "certificate" not in e.message:
                 raise
             # uv has authorities of its own; in a network that looks into TLS the machine's are right.
             hint = "install the authority that signs here on this machine, or name it: SSL_CERT_FILE=…"
-            host.run(command, env={"UV_SYSTEM_CERTS": "1"}, dies_with_us=True)
+            host.run(command, env={**env, "UV_SYSTEM_CERTS": "1"}, dies_with_us=True)
     except PpctlError as e:
         raise PpctlError(f"cannot install the server's packages: {e.message}", hint) from e
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +65,12 @@ def test_uv_of_the_path_is_the_second_choice(monkeypatch: pytest.MonkeyPatch) ->
         pythons.find_uv(host)
     host.programs["uv"] = "/usr/local/bin/uv"
     assert pythons.find_uv(host) == "/usr/local/bin/uv"
+
+
+def test_what_the_environment_tells_uv_is_meant_from_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "ca.pem").touch()
+    told = {"SSL_CERT_FILE": "ca.pem", "UV_FIND_LINKS": "https://example.com/", "UV_CACHE_DIR": "/"}
+    assert pythons.paths_for_uv(told) == {"SSL_CERT_FILE": str(tmp_path / "ca.pem"), "UV_CACHE_DIR": "/"}
