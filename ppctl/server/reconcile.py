@@ -81,6 +81,8 @@ class Reconciler:
 
         `quick` looks for names that have come or gone only.
         """
+        if self._is_away():
+            return
         known = self._catalogue.stamps(directory)
         new: list[str] = []
         try:
@@ -93,8 +95,7 @@ class Reconciler:
                 if number % _PAUSE_EVERY == _PAUSE_EVERY - 1:
                     yield
         except (FileNotFoundError, NotADirectoryError):
-            if not directory:
-                return  # all of it has gone: a mount, or a move; not for good
+            pass
         except OSError as e:
             log.warning("%s cannot be read: %s", directory or ".", e)
             return
@@ -145,6 +146,19 @@ class Reconciler:
         if self._reading:
             self._reading.close()
         self._reading = None
+
+    def _is_away(self) -> bool:
+        """Return whether all has gone, but hardly for good: a directory that is moved, a disk not mounted.
+
+        In what is empty not even that is which the server keeps beside the packages (ppctl.server.known).
+        """
+        try:
+            with os.scandir(self._root) as entries:
+                return next(entries, None) is None
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:
+            return False  # whoever reads it tells of it
 
     def _is_known(self, path: str, found: Stamp, entries: list[Entry]) -> bool:
         """Return whether the hash of a file is known, perhaps under another name."""

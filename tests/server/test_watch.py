@@ -8,13 +8,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 
-from ppctl.server import inotify, reconcile, scan, store, watch
+from ppctl.server import inotify, known, reconcile, scan, store, watch
 from ppctl.server.catalogue import Catalogue
 from ppctl.server.inotify import Event, Inotify
 from ppctl.server.watch import Session, Watcher
@@ -41,6 +42,10 @@ def has_looked(watcher: Watcher) -> bool:
     """Return whether it has looked at everything once."""
     session = watcher._session
     return session is not None and session._next_poll > 0
+
+
+def has_begun_anew(watcher: Watcher, before: object) -> bool:
+    return watcher._session is not before and has_looked(watcher)
 
 
 def no_inotify(*_: Any) -> None:
@@ -320,6 +325,36 @@ def test_a_directory_that_may_not_be_read_costs_no_notes_of_others(
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
+@pytest.mark.parametrize("how", ["unmounted", "moved away"])
+def test_packages_that_are_away_for_a_while_are_not_read_again(
+    catalogue: Catalogue, watching: Watcher, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    packages, disk = str(catalogue.packages), str(catalogue.packages.with_name("disk"))
+    changes = [["mv", packages, disk], ["mv", disk, packages]]
+    if how == "unmounted":
+        os.mkdir(disk)
+        changes = [["umount", "--lazy", packages], ["mount", "--bind", disk, packages]]
+        subprocess.run(changes[1], check=True)
+    try:
+        for name in (known.FILE_NAME, "foo-1.0.zip", "sub/bar-1.0.zip"):
+            (catalogue.packages / name).parent.mkdir(exist_ok=True)
+            (catalogue.packages / name).write_bytes(b"1")
+        watching.start()
+        assert within(2, lambda: catalogue.count() == 2 and not catalogue.without_hash(1))
+        monkeypatch.setattr(reconcile, "examine", lambda _, path: pytest.fail(f"{path} was read again"))
+        for argv in changes:
+            before = watching._session
+            subprocess.run(argv, check=True)
+            assert within(2, partial(has_begun_anew, watching, before))
+            assert catalogue.projects() == ["bar", "foo"]
+        (catalogue.packages / "foo-1.0.zip").unlink()
+        assert within(1, lambda: catalogue.projects() == ["bar"])
+    finally:
+        if packages in Path("/proc/self/mountinfo").read_text():
+            subprocess.run(["umount", "--lazy", packages], check=True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting takes root")
 def test_a_disk_that_is_mounted_late_is_watched(catalogue: Catalogue, watching: Watcher) -> None:
     """The kernel tells nobody that a directory is hidden by another one."""
     packages = str(catalogue.packages)
@@ -328,7 +363,7 @@ def test_a_disk_that_is_mounted_late_is_watched(catalogue: Catalogue, watching: 
     before = watching._session
     subprocess.run(["mount", "-t", "tmpfs", "tmpfs", packages], check=True)
     try:
-        assert within(2, lambda: watching._session is not before and has_looked(watching))
+        assert within(2, partial(has_begun_anew, watching, before))
         (catalogue.packages / "foo-1.0.zip").write_bytes(b"1")
         assert within(1, lambda: catalogue.projects() == ["foo"])
     finally:
