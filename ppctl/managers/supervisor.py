@@ -92,8 +92,11 @@ class Supervisor:
         return None
 
     def holds_socket(self) -> bool:
-        # supervisord opens it with the first process of the group and closes it after the last.
-        return any(process.is_up or process.state == "stopping" for process in self.processes())
+        # supervisord opens it with the first process of the group and closes it after the last; while it
+        # shuts down it does not say which there are.
+        return self.supervisord.state() == "ending" or any(
+            process.is_up or process.state == "stopping" for process in self.processes()
+        )
 
     # -- taking over the configuration --------------------------------------------------------------
 

@@ -262,6 +262,7 @@ def test_up_while_supervisord_is_still_going_down(site: Site) -> None:
     assert is_alive(old)
     assert not site.manager.supervisord.is_up()
     assert site.manager.processes() == []  # asked for by `ppctl status` and `ppctl stop` at this moment
+    assert site.manager.holds_socket()  # or `ppctl up` would say that the port is taken, by the index itself
 
     def let_go() -> None:
         for pid in workers:

@@ -115,6 +115,7 @@ def test_faults(manager: Supervisor, answer_with: Callable[[bytes], None]) -> No
     body = xmlrpc.client.dumps(xmlrpc.client.Fault(6, "SHUTDOWN_STATE")).encode()
     answer_with(OK % (len(body), body))
     assert manager.processes() == []
+    assert manager.holds_socket()  # or `ppctl up` would say that the port is taken, by the index itself
     with pytest.raises(PpctlError, match="supervisord is shutting down"):
         manager.start(1)
 
