@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
@@ -89,6 +90,22 @@ def test_what_is_ignored_stays_so_and_a_terminal_that_goes_says_so_once() -> Non
         assert heard == [signal.SIGHUP]
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.parametrize("sent", signals.ENDING, ids=lambda sent: sent.name)
+def test_a_ctrl_c_that_python_drops_is_sent_again(sent: signal.Signals) -> None:
+    class Dropping:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), sent)
+            time.sleep(0.01)
+
+    before = signal.signal(sent, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), signals.handled(signal.default_int_handler):
+            Dropping()
+            time.sleep(30)
+    finally:
+        signal.signal(sent, before)
 
 
 def test_a_bug_does_not_tell_secrets(

@@ -90,7 +90,9 @@ def state(home: Path, port: int) -> dict[str, object]:
     """Return all files of the home that do not differ by nature, with this home's path and port left out."""
     found: dict[str, object] = {}
     for name, (kind, mode, content) in tree(home).items():
-        if re.match(r"(run|logs|packages)/|\.lock$|releases/[^/]+/(lib|pyvenv|bin/|CACHEDIR)", name):
+        if re.match(
+            r"(run|logs|packages)/|\.(users\.)?lock$|releases/[^/]+/(lib|pyvenv|bin/|CACHEDIR)", name
+        ):
             continue
         text = content if isinstance(content, str) else content.decode("utf-8", "replace")
         text = text.replace(str(home), "HOME").replace(f":{port}", ":PORT").replace(f": {port}", ": PORT")
