@@ -39,7 +39,9 @@ class Store:
     def is_fresh(self, project: str) -> bool:
         """Return whether the page need not be asked for anew yet."""
         try:
-            return os.stat(self.pages / project / RECORD).st_mtime > time.time()
+            found = os.stat(self.pages / project / RECORD)
+            # Said in the future: the clock has been set back since, perhaps by years.
+            return found.st_ctime <= time.time() < found.st_mtime
         except OSError:
             return False
 

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import hashlib
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -55,6 +56,20 @@ def test_a_start_beside_one_that_is_ending(tmp_path: Path, monkeypatch: pytest.M
         Path, "iterdir", lambda path: iter([path / "gone"]) if path.name == "tmp" else real(path)
     )
     Keeper(tmp_path, 1 << 20)
+
+
+def test_a_page_that_was_fetched_before_the_clock_was_set_back_is_asked_for_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keeper = Keeper(tmp_path, 1 << 20)
+    keeper.put_page("foo", PAGE, "etag")
+    assert not keeper.store.is_fresh("foo")
+    keeper.set_fresh("foo", 3600.0)
+    assert keeper.store.is_fresh("foo")
+    now = time.time()
+    for moved, is_fresh in ((1800, True), (7200, False), (-86400, False)):
+        monkeypatch.setattr(time, "time", lambda then=now + moved: then)
+        assert keeper.store.is_fresh("foo") == is_fresh
 
 
 class Stand:
