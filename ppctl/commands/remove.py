@@ -26,9 +26,18 @@ def down(asked: Index, machine: Machine, *, wait: bool) -> int:
 
 def take_down(found: Index, machine: Machine) -> bool:
     """Stop every deployment and make its manager forget it; returns whether there was one."""
-    host, layout = machine.host, found.layout
-    manifest = read_manifest(host, layout)
-    outside = {path for path in manifest.paths if not path.is_relative_to(layout.home)}
+    manifest = read_manifest(machine.host, found.layout)
+    left = _leave(found, manifest, machine)
+    if manifest.deployments:
+        rest = Manifest((), left)
+        found.write(machine.host, found.layout.manifest, rest.to_bytes(found.home))
+    return bool(manifest.deployments)
+
+
+def _leave(found: Index, manifest: Manifest, machine: Machine) -> frozenset[Path]:
+    """Stop every deployment and make its manager forget it; returns what is left of what `up` has made."""
+    host = machine.host
+    outside = {path for path in manifest.paths if not path.is_relative_to(found.home)}
     registered = {path for path in outside if path.parent == homes.register_of(found.settings.mode)}
     for deployment in manifest.deployments:
         machine.out.progress(f"stop     {deployment.name} under {deployment.manager.value}")
@@ -37,10 +46,7 @@ def take_down(found: Index, machine: Machine) -> bool:
         for path in sorted(outside - registered):
             host.remove(path)
         manager.forget()
-    if manifest.deployments:
-        rest = Manifest((), manifest.paths - (outside - registered))
-        found.write(host, layout.manifest, rest.to_bytes(layout.home))
-    return bool(manifest.deployments)
+    return manifest.paths - (outside - registered)
 
 
 def destroy(found: Index, machine: Machine, *, confirmed: bool, purge: bool, wait: bool) -> int:
@@ -52,8 +58,9 @@ def destroy(found: Index, machine: Machine, *, confirmed: bool, purge: bool, wai
     if not confirmed:
         raise PpctlError("nothing was removed", "to go on without being asked: --yes")
     with host.lock(layout.lock, purpose="ppctl destroy", wait=wait):
-        take_down(found, machine)
-        for path in read_manifest(host, layout).paths:
+        manifest = read_manifest(host, layout)
+        _leave(found, manifest, machine)  # nothing is written: the disk may be full, and this makes room
+        for path in manifest.paths:
             host.remove(path)
         for path in [*host.leftovers(layout.home), *_own_paths(layout, purge=purge)]:
             entry = host.stat(path)

@@ -8,6 +8,7 @@ import pytest
 
 from ppctl import index
 from ppctl.commands import remove
+from ppctl.errors import PpctlError
 from tests.engine import HOME, started
 
 pytestmark = pytest.mark.usefixtures("impatient")
@@ -30,3 +31,16 @@ def test_the_lock_goes_last_and_is_held_until_then(left: list[str]) -> None:
     operation, (path, *_) = world.host.operations[-1]
     assert (operation, path) == (("remove", HOME / ".lock") if left else ("remove_tree", HOME))
     assert bool(world.host.list(HOME)) == bool(left)
+
+
+def test_an_index_is_destroyed_on_a_full_disk() -> None:
+    """It may be what is to make room."""
+    world = started()
+
+    def full(operation: str, arguments: tuple[object, ...]) -> None:
+        if operation in ("write", "link", "append"):
+            raise PpctlError("no space left")
+
+    world.host.before = full
+    remove.destroy(index.load(world.host, HOME), world.machine(), confirmed=True, purge=True, wait=True)
+    assert world.host.stat(HOME) is None and world.workers() == {}
