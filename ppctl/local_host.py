@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import json
 import os
 import pwd
 import shutil
@@ -13,11 +11,10 @@ import signal
 import stat
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from ppctl import local_files
+from ppctl import local_files, local_locks
 from ppctl.errors import CommandFailed, PpctlError
 from ppctl.host import TEMPORARY, Completed, FileInfo, FileSystem, Kind, WaitAnnouncer, hint, reason, telling
 from ppctl.server import kept
@@ -179,7 +176,9 @@ class LocalHost:
 
     def leftovers(self, directory: Path) -> tuple[Path, ...]:
         found = [(name, TEMPORARY.fullmatch(name)) for name in self.list(directory)]
-        return tuple(directory / name for name, match in found if match and not _is_running(int(match[1])))
+        return tuple(
+            directory / name for name, match in found if match and not local_locks.is_running(int(match[1]))
+        )
 
     def which(self, program: str) -> str | None:
         # sbin is not on the PATH of ordinary users, but systemd's and supervisor's tools may be there.
@@ -221,66 +220,8 @@ class LocalHost:
             raise CommandFailed(list(argv), done.returncode, done.stderr or done.stdout)
         return Completed(done.returncode, done.stdout, done.stderr)
 
-    @contextlib.contextmanager
-    def lock(self, path: Path, *, purpose: str, wait: bool = True) -> Iterator[None]:
-        descriptor = self._locked(path, wait=wait)
-        try:
-            note = {"pid": os.getpid(), "user": self.user(), "purpose": purpose, "since": int(time.time())}
-            with contextlib.suppress(OSError):  # a full disk: what is to be done may be to make room
-                os.ftruncate(descriptor, 0)
-                os.pwrite(descriptor, json.dumps(note).encode(), 0)
-            yield
-        finally:
-            os.close(descriptor)  # releases the lock
-
-    def _locked(self, path: Path, *, wait: bool) -> int:
-        """Return the open lock file, locked. One that was removed meanwhile would keep nobody out."""
-        while True:
-            with telling("lock", path):
-                descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            try:
-                self._get(descriptor, path, wait=wait)
-                if _is_at(path, descriptor):
-                    return descriptor
-            except BaseException:
-                os.close(descriptor)
-                raise
-            os.close(descriptor)
-
-    def _get(self, descriptor: int, path: Path, *, wait: bool) -> None:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _lock_holder(descriptor)
-            if not wait:
-                raise PpctlError(
-                    f"{path}: another ppctl is at work on this index: {holder}",
-                    "wait until it has finished, or leave out --no-wait",
-                ) from None
-            if self._announce:
-                self._announce(f"waiting for another ppctl that is at work on this index: {holder}")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-
-def _is_at(path: Path, descriptor: int) -> bool:
-    """Return whether the open file is the one at `path`."""
-    try:
-        return os.path.samestat(path.lstat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
-
-
-def _lock_holder(descriptor: int) -> str:
-    """Return who holds the lock. Whoever got it just now has yet to say so in the place of the last one."""
-    found = "unknown process"
-    for _ in range(30):
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            note = json.loads(os.pread(descriptor, 4096, 0))
-            found = f"`{note['purpose']}` by {note['user']} (pid {note['pid']})"
-            if _is_running(note["pid"]):
-                break
-        time.sleep(0.01)
-    return found
+    def lock(self, path: Path, *, purpose: str, wait: bool = True) -> contextlib.AbstractContextManager[None]:
+        return local_locks.held(path, self.user(), purpose, self._announce, wait=wait)
 
 
 def _die_with_parent() -> Callable[[], None] | None:
@@ -297,13 +238,3 @@ def _die_with_parent() -> Callable[[], None] | None:
             os._exit(1)  # it has died in between
 
     return ask
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    return True

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from ppctl import local_host
+from ppctl import local_locks
 from ppctl.errors import CommandFailed, PpctlError
 from ppctl.host import Host
 from ppctl.local_host import LocalHost
@@ -280,7 +280,7 @@ def test_who_got_the_lock_just_now_is_waited_for(
     lock.write_text(before)
     note = {"pid": os.getpid(), "user": "ann", "purpose": "ppctl up"}
     later = SimpleNamespace(sleep=lambda _: lock.write_text(json.dumps(note)))
-    monkeypatch.setattr(local_host, "time", later)
+    monkeypatch.setattr(local_locks, "time", later)
     with lock.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
         with (
