@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ppctl import homes, managers, pythons, releases
 from ppctl.errors import PpctlError
-from ppctl.host import Host
+from ppctl.host import Host, is_trusted
 from ppctl.index import Index
 from ppctl.managers import supervisor_machine, systemd
 from ppctl.releases import Release
@@ -61,7 +61,7 @@ def _check_writer(found: Index, host: Host) -> None:
     """Raise PpctlError where a program would be run that somebody else has named, be it only to look."""
     path = found.layout.settings
     entry = host.stat(path)
-    if entry and entry.owner not in (host.user(), "root"):
+    if entry and not is_trusted(host, entry.owner):
         raise PpctlError(
             f"{path}: server.python: {host.user()} does not run what {entry.owner} has written there",
             f"if it is right: chown root {path}"

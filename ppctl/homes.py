@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ppctl import xdg
 from ppctl.errors import PpctlError, UsageError
-from ppctl.host import Host
+from ppctl.host import Host, is_trusted
 from ppctl.layout import SETTINGS_NAME
 from ppctl.settings import Mode
 
@@ -104,7 +104,7 @@ def _working_directory(host: Host) -> Path | None:
         found = host.stat(here / SETTINGS_NAME)
     except (FileNotFoundError, PermissionError, PpctlError):
         return None
-    if found and found.owner not in (host.user(), "root"):
+    if found and not is_trusted(host, found.owner):
         raise UsageError(
             f"{here}: the {SETTINGS_NAME} here belongs to {found.owner}",
             f"if this index is meant, say so: -C {shlex.quote(str(here))}",

@@ -173,6 +173,11 @@ class WaitAnnouncer(Protocol):
         """Show `message`."""
 
 
+def is_trusted(host: Host, owner: str) -> bool:
+    """Return whether ppctl does, unasked, what `owner` has written: its own user, or root."""
+    return owner in (host.user(), "root")
+
+
 def reason(error: OSError) -> str:
     """Return in words what the machine says."""
     return os.strerror(error.errno) if error.errno else str(error)

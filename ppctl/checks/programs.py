@@ -12,7 +12,7 @@ from pathlib import Path
 from ppctl import pythons, releases
 from ppctl.checks.base import CannotCheck, Finding, NotApplicable, Subject, follow, problem, warning
 from ppctl.errors import PpctlError
-from ppctl.host import Host
+from ppctl.host import Host, is_trusted
 from ppctl.managers import systemd
 from ppctl.server.spelling import normal
 from ppctl.settings import ManagerName
@@ -32,7 +32,7 @@ def release(subject: Subject) -> Iterator[Finding]:
     host, path = subject.host, subject.release
     python = path / "bin" / "python"
     owner = getattr(host.stat(path), "owner", "")
-    if not subject.index.is_system and owner not in (host.user(), "root"):
+    if not subject.index.is_system and not is_trusted(host, owner):
         as_owner = f"sudo -u {owner} {subject.ppctl('doctor')}"
         raise CannotCheck(f"{host.user()} does not run what belongs to {owner}", as_owner)
     if subject.index.is_system and owner != "root":
