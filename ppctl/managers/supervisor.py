@@ -174,10 +174,15 @@ class Supervisor:
             stopping.patiently(partial(rpc.startProcess, name, False))
 
     def stop(self, number: int) -> None:
+        self._stop(number, NOT_RUNNING)
+
+    def _stop(self, number: int, *ignored: int) -> None:
         stop = partial(self.supervisord.rpc().stopProcess, self._process_name(number), False)
-        stopping.end(ignoring(NOT_RUNNING)(stop), partial(self._listed, number), self._term)
+        stopping.end(ignoring(*ignored)(stop), partial(self._listed, number), self._term)
 
     def _listed(self, number: int) -> list[Process]:
+        if number == CACHE:
+            return [found for found in [self.cache()] if found]
         return [process for process in self.processes() if process.number == number]
 
     def start_all(self) -> None:
@@ -242,9 +247,7 @@ class Supervisor:
                 self.supervisord.rpc().removeProcessGroup(self.deployment.cache_name)
 
     def _stop_cache(self) -> None:
-        stop = partial(self.supervisord.rpc().stopProcess, self._cache_process, False)
-        listed = lambda: [found for found in [self.cache()] if found]  # noqa: E731
-        stopping.end(ignoring(NOT_RUNNING, BAD_NAME)(stop), listed, self._term)
+        self._stop(CACHE, NOT_RUNNING, BAD_NAME)
 
     # -- logs ------------------------------------------------------------------------------------------
 
