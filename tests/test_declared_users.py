@@ -270,7 +270,7 @@ def test_users_without_a_subcommand_still_lists(home: Path) -> None:
 def test_keep_and_missing_ok_make_commands_repeatable(home: Path) -> None:
     before = (home / "htpasswd").read_bytes()
     kept = ppctl("adduser", "ann", "--keep", "--password-stdin", "--json", stdin=b"x").result
-    assert (kept["changed"], kept["user"]) == (False, "ann")
+    assert kept == {"changed": False, "user": "ann", "scheme": "bcrypt", "weak": False, "disabled": False}
     assert (home / "htpasswd").read_bytes() == before
     removed = ppctl("deluser", "ann", "nobody", "--missing-ok", "--json").result
     assert removed == {"changed": True, "removed": ["ann"]}

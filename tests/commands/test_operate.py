@@ -6,8 +6,6 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -21,6 +19,7 @@ from ppctl.managers import Process
 from tests.engine import HOME, configure, impatient, started, up
 from tests.fake_host import FakeHost
 from tests.fakes import FakeManager
+from tests.turns import behind_another
 
 __all__ = ["impatient"]
 
@@ -201,16 +200,9 @@ def test_a_worker_that_still_finishes_its_transfers_is_waited_for(monkeypatch: p
 @pytest.mark.parametrize("command", ["restart", "stop"])
 def test_what_was_changed_while_it_waited_counts(monkeypatch: pytest.MonkeyPatch, command: str) -> None:
     """Another ppctl gives the index another name, and so other processes."""
-    world, lock = started(), FakeHost.lock
-    others = [lambda: up(configure(world, name="other", workers=3))]
-
-    def behind_another(host: FakeHost, path: Path, **options: Any) -> Any:
-        if others:
-            others.pop()()
-        return lock(host, path, **options)
-
+    world = started()
     found = index.load(world.host, HOME)
-    monkeypatch.setattr(FakeHost, "lock", behind_another)
+    behind_another(monkeypatch, FakeHost, lambda: up(configure(world, name="other", workers=3)))
     if command == "stop":
         operate.stop(found, world.machine(), wait=True)
         assert world.workers() == {}

@@ -17,6 +17,7 @@ from tests.effort import every
 from tests.engine import HOME, configure, outcome
 from tests.fake_host import FakeHost, Killed
 from tests.fakes import World
+from tests.turns import behind_another
 
 pytestmark = pytest.mark.usefixtures("impatient")
 
@@ -148,15 +149,13 @@ def test_killed_at_every_step_the_next_run_finishes(midway: bool) -> None:
 
 def test_two_at_once_take_over_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The second one has planned it all, too; when its turn comes, the index has the program's name."""
-    world, others, lock = by_hand(), [take_over], FakeHost.lock
+    world = by_hand()
 
-    def behind_another(host: FakeHost, path: Path, **options: Any) -> Any:
-        if others:
-            others.pop()(world)
-            host.put(HOME / "htpasswd", "carl:added meanwhile\n")
-        return lock(host, path, **options)
+    def other() -> None:
+        take_over(world)
+        world.host.put(HOME / "htpasswd", "carl:added meanwhile\n")
 
-    monkeypatch.setattr(FakeHost, "lock", behind_another)
+    behind_another(monkeypatch, FakeHost, other)
     assert take_over(world) == 0
     assert [name for name, _ in world.host.operations].count("program.end") == 1
     assert world.host.read(HOME / "htpasswd") == b"carl:added meanwhile\n"

@@ -8,8 +8,8 @@ import re
 import subprocess
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 from passlib.apache import HtpasswdFile
@@ -19,6 +19,7 @@ from ppctl.__main__ import main
 from ppctl.local_host import LocalHost
 from ppctl.server import htpasswd
 from tests.cli import on_terminal, ppctl
+from tests.turns import behind_another
 
 HASH = "$2y$10$" + "a" * 53
 SHA1 = "{SHA}fEqNCco3Yq9h5ZUglD3CZJT4lBs="  # 123456
@@ -67,20 +68,11 @@ def test_two_at_once_both_leave_what_is_there_and_what_is_gone(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two controllers, or two jobs of CI: the second one finds what it wants when its turn comes."""
-    others: list[tuple[str, ...]] = []
-    lock = LocalHost.lock
-
-    def behind_another(host: LocalHost, path: Path, **options: Any) -> Any:
-        if others:
-            ppctl(*others.pop())
-        return lock(host, path, **options)
-
-    monkeypatch.setattr(LocalHost, "lock", behind_another)
     for command, other in (
         (("adduser", "new", "--generate", "--keep"), ("adduser", "new", "--generate")),
         (("deluser", "new", "old", "--missing-ok"), ("deluser", "new")),
     ):
-        others.append(other)
+        behind_another(monkeypatch, LocalHost, partial(ppctl, *other))
         ran = ppctl(*command)
         assert ran.code == 0, ran.err
     assert ran.out == "removed old: works at once, no restart needed\n"
