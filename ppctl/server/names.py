@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 from packaging.version import InvalidVersion, Version
 from pypiserver.pkg_helpers import guess_pkgname_and_version, normalize_pkgname, parse_version
+
+from ppctl.server import scan
 
 SIGNATURE = ".asc"
 PROVENANCE = ".provenance"
@@ -32,11 +35,11 @@ class Name(NamedTuple):
     sidecar: str = ""
 
 
+@lru_cache(maxsize=128)  # an upload asks several times
 def parse(path: str) -> Name | None:
     """Return what the last part of `path` says; None when pypiserver would not list such a file."""
     parts = path.split("/")
-    # Also refused: names that are no text (PEP 383), which no page could contain.
-    if any(part.startswith(".") or not part for part in parts) or not _is_text(path):
+    if not all(part and scan.is_listed(part) for part in parts):
         return None
     name, sidecar = split_sidecar(parts[-1])
     found = guess_pkgname_and_version(name)
@@ -69,11 +72,3 @@ def release_of(version: str) -> str:
 
 def _release(name: str, version: str) -> str:
     return release_of(name.split("-")[1] if name.endswith(".whl") else version)
-
-
-def _is_text(path: str) -> bool:
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

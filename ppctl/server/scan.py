@@ -39,7 +39,7 @@ def look(path: Path | str) -> Stamp | None:
 def directories(root: Path, below: str = "") -> Iterator[str]:
     """Yield `below` and the directories in it, as paths relative to `root` ("" is `root` itself).
 
-    As pypiserver walks: not into links, not into names that begin with a dot.
+    As pypiserver walks: not into links, nor into names that begin with a dot or are no text.
     """
     waiting = [below]
     while waiting:
@@ -49,10 +49,24 @@ def directories(root: Path, below: str = "") -> Iterator[str]:
             waiting += [join(directory, entry.name) for entry in entries if is_directory(entry)]
 
 
+def is_listed(name: str) -> bool:
+    """Return whether a page can have this name: it does not begin with a dot, and is text (PEP 383)."""
+    return not name.startswith(".") and (name.isascii() or _is_text(name))
+
+
+def _is_text(name: str) -> bool:
+    """Return whether a name is text, and not only bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def is_directory(entry: os.DirEntry[str]) -> bool:
     """Return whether an entry is a directory that is walked into. Never raises."""
     try:
-        return not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+        return is_listed(entry.name) and entry.is_dir(follow_symlinks=False)
     except OSError:
         return False
 
@@ -61,7 +75,7 @@ def files(root: Path, directory: str) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """Yield the name and the entry of what could be a file in one directory. Raises OSError."""
     with os.scandir(root / directory) as entries:
         for entry in entries:
-            if not entry.name.startswith(".") and not is_directory(entry):
+            if is_listed(entry.name) and not is_directory(entry):
                 yield entry.name, entry
 
 

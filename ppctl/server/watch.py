@@ -163,11 +163,13 @@ class Session:
         paths: dict[str, None] = {}
         changed: dict[str, None] = {}
         for event in events:
+            if not scan.is_listed(event.name):
+                continue
             if event.directory is not None and event.mask & inotify.IS_DIRECTORY:
                 self._directory_event(event.directory, event)
             elif event.directory == "" and event.mask & _ENDS:
                 self._is_over = True
-            elif event.directory is not None and event.name and not event.name.startswith("."):
+            elif event.directory is not None and event.name:
                 self._file_event(scan.join(event.directory, event.name), event.mask, paths, changed)
         if any(event.directory is None for event in events):
             log.info("the kernel has lost notes: looking at everything")
@@ -195,7 +197,7 @@ class Session:
         directory = scan.join(parent, event.name) if event.name else parent
         if not event.name and event.mask & _ENDS and directory == "":
             self._is_over = True
-        if event.name.startswith(".") or not event.name:
+        if not event.name:
             return
         if event.mask & (inotify.MOVED_FROM | inotify.DELETED) and self._notes:
             self._notes.forget(directory)

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.e2e
 def catalogue(tmp_path: Path) -> Catalogue:
     for name in ("packages", "run"):
         (tmp_path / name).mkdir()
+    (tmp_path / "packages" / known.FILE_NAME).touch()  # without it they would count as away when empty
     return Catalogue(tmp_path / "run", tmp_path / "packages")
 
 
@@ -120,6 +121,27 @@ def test_without_notes_a_slow_writer_is_found_out(
         time.sleep(1.0)  # longer than until the first second look
         file.write(b"whole")
     assert within(5, lambda: [found.size for found in catalogue.files("foo")] == [9])
+
+
+def test_names_that_are_no_text_hinder_nobody(
+    catalogue: Catalogue, watching: Watcher, caplog: pytest.LogCaptureFixture
+) -> None:
+    packages = os.fsencode(catalogue.packages)
+
+    def put(directory: bytes) -> None:
+        os.mkdir(packages + directory)
+        for path in (directory + b"/foo-1.0.zip", directory + b".zip"):
+            Path(os.fsdecode(packages + path)).write_bytes(b"1")
+            os.chmod(packages + path, 0o600)
+
+    put(b"/first-\xff")
+    watching.start()
+    assert within(2, lambda: has_looked(watching))
+    put(b"/second-\xff")
+    (catalogue.packages / "foo-1.0.zip").write_bytes(b"1")
+    assert within(4, lambda: catalogue.projects() == ["foo"] and not catalogue.without_hash(1))
+    assert [file.path for file in catalogue.files("foo")] == ["foo-1.0.zip"]
+    assert "begins anew" not in caplog.text
 
 
 def test_a_directory_that_came_back_while_notes_were_lost_is_watched(catalogue: Catalogue) -> None:
@@ -332,6 +354,7 @@ def test_packages_that_are_away_for_a_while_are_not_read_again(
     packages, disk = str(catalogue.packages), str(catalogue.packages.with_name("disk"))
     changes = [["mv", packages, disk], ["mv", disk, packages]]
     if how == "unmounted":
+        (catalogue.packages / known.FILE_NAME).unlink()
         os.mkdir(disk)
         changes = [["umount", "--lazy", packages], ["mount", "--bind", disk, packages]]
         subprocess.run(changes[1], check=True)
