@@ -7,22 +7,16 @@ what one worker has stored is on the pages of all of them in the next request.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gzip
 import sqlite3
-import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
 
 from ppctl.server import changes, metadata, names, scan, store
-from ppctl.server.answers import MustWait
 from ppctl.server.changes import Entry
+from ppctl.server.current import CurrentStore
 from ppctl.server.scan import Stamp
-from ppctl.server.store import Store
-
-T = TypeVar("T")
-Version = tuple[int, int]
 
 _FILE = (
     "path, name, project, pkgname, version, release, size, mtime_ns, inode, sha256, requires_python,"
@@ -31,7 +25,6 @@ _FILE = (
     # A provenance about another content, of a file that was replaced by hand perhaps, is none.
     " EXISTS (SELECT 1 FROM files AS s WHERE s.path = f.path || '.provenance' AND s.about_sha256 = f.sha256)"
 )
-_IS_BUSY = ("is locked", "is full")
 
 
 class File(NamedTuple):
@@ -63,11 +56,10 @@ class File(NamedTuple):
         return Stamp(self.size, self.mtime_ns, self.inode)
 
 
-class Catalogue:
+class Catalogue(CurrentStore):
     """The catalogue in `directory` of the package files under `packages`. For many threads.
 
-    It is opened, or made, when it is first used: not before a fork. A broken one is replaced without the
-    caller noticing. Every method may raise sqlite3.Error or OSError when the disk is full or does not answer.
+    Every method may raise sqlite3.Error or OSError when the disk is full or does not answer.
     `remember` is told the names of projects before they come and before they go.
     `wait=False` is for the event loop, and for no other thread: it waits for none, but raises MustWait.
     """
@@ -75,25 +67,8 @@ class Catalogue:
     def __init__(
         self, directory: Path, packages: Path, remember: Callable[[set[str]], None] = lambda _: None
     ) -> None:
-        self.path = directory / f"catalogue-{store.VERSION}.db"
-        self.packages = packages
+        super().__init__(directory / f"catalogue-{store.VERSION}.db", packages)
         self._remember = remember
-        self._name = str(self.path)  # asked about in every request
-        self._store: Store | None = None
-        self._opening = threading.Lock()
-
-    def open(self) -> None:
-        """Open the catalogue now; makes it when there is none."""
-        self._current()
-
-    def version(self, *, wait: bool = True) -> Version:
-        """Return a value that is another one whenever anything has been committed since.
-
-        What has been asked with `wait=False` cannot be compared with what has been asked without.
-        """
-        if wait:
-            return self._reading(lambda used: _version(used, used.reader))
-        return self._at_once(lambda used: _version(used, used.quick))
 
     def has(self, project: str) -> bool:
         """Return whether a project has files."""
@@ -154,10 +129,24 @@ class Catalogue:
             for row in db.execute(query):
                 yield File(*row)
 
-    def stamps(self, directory: str) -> dict[str, Stamp]:
-        """Return the names of the files in one directory, and what they looked like."""
-        query = "SELECT name, size, mtime_ns, inode FROM files WHERE directory = ?"
-        return {name: Stamp(*found) for name, *found in self._all(query, directory)}
+    def stamps(self, paths: Collection[str]) -> dict[str, Stamp]:
+        """Return what those of the files at `paths`, a few hundred, that are known looked like."""
+        marks = ", ".join("?" * len(paths))
+        query = f"SELECT path, size, mtime_ns, inode FROM files WHERE path IN ({marks})"  # noqa: S608
+        return {path: Stamp(*found) for path, *found in self._all(query, *paths)}
+
+    def count_in(self, directory: str) -> int:
+        """Return the number of files in one directory, without those in its own."""
+        found: int = self._one("SELECT count(*) FROM files WHERE directory = ?", directory)[0]
+        return found
+
+    def paths_in(self, directory: str, limit: int) -> Iterator[list[str]]:
+        """Yield the paths of the files in one directory, up to `limit` at once."""
+        query = "SELECT id, path FROM files WHERE directory = ? AND id > ? ORDER BY id LIMIT ?"
+        last = 0
+        while found := self._all(query, directory, last, limit):
+            last = found[-1][0]
+            yield [path for _, path in found]
 
     def directories(self) -> list[str]:
         """Return the directories that have files."""
@@ -209,71 +198,6 @@ class Catalogue:
     def _look(self, path: str) -> Stamp | None:
         return scan.look(self.packages / path)
 
-    def checkpoint(self) -> None:
-        """Move what has been committed from the log to the database."""
-        used = self._current()
-        with used.write_lock:
-            used.writer.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-
-    def is_in_place(self) -> bool:
-        """Return whether the file that is used is still the one at the path."""
-        used = self._store
-        return used is not None and store.identity(self.path) == used.identity
-
-    def rebuild(self) -> None:
-        """Open the catalogue anew; makes one where it has been deleted."""
-        self._current(broken=self._store)
-
-    def _current(self, broken: Store | None = None) -> Store:
-        used = self._store
-        if used is not None and used is not broken and _is_same(used, self._name):
-            return used
-        with self._opening:
-            used = self._store
-            if used is None or used is broken or not _is_same(used, self._name):
-                bad = broken.identity if broken else None
-                self._store = used = store.open_store(self.path, self.packages, bad)
-            return used
-
-    def _reading(self, work: Callable[[Store], T]) -> T:
-        broken = None
-        while True:
-            used = self._current(broken)
-            try:
-                with used.read_lock:
-                    return work(used)
-            except sqlite3.Error as e:
-                if broken is not None or not _is_broken(e):
-                    raise
-                broken = used
-
-    def _at_once(self, work: Callable[[Store], T]) -> T:
-        used = self._store
-        if used is None or not _is_same(used, self._name):
-            raise MustWait
-        try:
-            return work(used)
-        except sqlite3.Error as e:
-            raise MustWait from e
-
-    def _writing(self, work: changes.Work) -> None:
-        broken = None
-        while True:
-            used = self._current(broken)
-            # Nobody makes a new one meanwhile, of a look at the disk that was too early for this change.
-            with store.locked(self.path, fcntl.LOCK_SH):
-                if not _is_same(used, self._name):
-                    continue
-                try:
-                    with used.write_lock:
-                        changes.commit(used.writer, work)
-                except sqlite3.Error as e:
-                    if broken is not None or not _is_broken(e):
-                        raise
-                    broken = used
-                else:
-                    return
-
     def _all(self, query: str, *values: object) -> list[Any]:
         return self._reading(lambda used: used.reader.execute(query, values).fetchall())
 
@@ -281,23 +205,3 @@ class Catalogue:
         if wait:
             return self._reading(lambda used: used.reader.execute(query, values).fetchone())
         return self._at_once(lambda used: used.quick.execute(query, values).fetchone())
-
-
-def _version(used: Store, asked: sqlite3.Connection) -> Version:
-    found: int = asked.execute("PRAGMA data_version").fetchone()[0]
-    # Not the file's identity: the kernel gives the number of a deleted file to a new one.
-    return used.number, found
-
-
-def _is_same(used: Store, path: str) -> bool:
-    """Return whether no other catalogue has taken the place of the one that is used.
-
-    One that has been deleted is used until the watcher has made a new one: all workers have the same.
-    """
-    return store.identity(path) in (None, used.identity)
-
-
-def _is_broken(error: sqlite3.Error) -> bool:
-    """Return whether a new catalogue would help: not when the disk is full, others write, or we are wrong."""
-    is_ours = isinstance(error, (sqlite3.ProgrammingError, sqlite3.InterfaceError))
-    return not is_ours and not any(word in str(error) for word in _IS_BUSY)

@@ -20,6 +20,8 @@ LEAST_BYTES = 15_000
 """What a client must send, or take, in that time: 500 bytes a second."""
 
 _LARGEST_BLOCK = 1 << 30
+# More waits in the kernel: gunicorn keeps what nobody has asked for yet, and copies it for each who asks.
+_LARGEST_READ = 1 << 17
 
 
 Aside = Callable[[], AbstractContextManager[Any]]
@@ -115,9 +117,10 @@ class ClientSocket(socket.socket):
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         """Return what has come, at most so many bytes; b"" when the client has closed."""
+        size = min(bufsize, _LARGEST_READ)
         while True:
             try:
-                found = super().recv(bufsize, flags)
+                found = super().recv(size, flags)
             except BlockingIOError:
                 self._wait(select.POLLIN)
             else:

@@ -132,10 +132,16 @@ def on_starting(server: Any) -> None:
 
 
 def _be_thrifty() -> None:
-    """Keep what threads have given back for all of them, not for each (mallopt(3)); glibc only."""
-    arena_max = -8
+    """Keep what threads have given back for all of them, not for each (mallopt(3)); glibc only.
+
+    Not all of it goes back to the kernel: what the next upload takes would have to be cleared anew.
+    """
+    trim_threshold, mmap_threshold, arena_max = -1, -3, -8
     with contextlib.suppress(AttributeError):
-        ctypes.CDLL(None).mallopt(arena_max, 2)
+        library = ctypes.CDLL(None)
+        library.mallopt(arena_max, 2)
+        library.mallopt(mmap_threshold, 1 << 20)
+        library.mallopt(trim_threshold, 2 << 20)
 
 
 def pre_fork(_server: Any, _worker: Any) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 from ppctl.server import simple
 from ppctl.server.answers import Answer, Header, MustWait, is_unchanged
-from ppctl.server.catalogue import Catalogue, Version
+from ppctl.server.catalogue import Catalogue
+from ppctl.server.current import Version
 from ppctl.server.marks import NO_MARKS, Marks, MarksFile
 from ppctl.server.moment import Once
 from ppctl.server.negotiate import Format

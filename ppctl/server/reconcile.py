@@ -12,14 +12,19 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import islice
+from typing import TypeVar
 
 from ppctl.server import names, scan
 from ppctl.server.catalogue import Catalogue
 from ppctl.server.changes import Entry
 from ppctl.server.digest import Examination, examine
+from ppctl.server.later import Later
 from ppctl.server.scan import Stamp
 
 log = logging.getLogger("ppctl.server.watch")
+
+T = TypeVar("T")
 
 LARGE = 8 << 20
 """A file from this size on is read in steps, when no smaller one is waiting."""
@@ -38,7 +43,7 @@ _RECENT_SECONDS = 60.0
 
 _STEP = 16 << 20
 _BATCH = 64
-_PAUSE_EVERY = 500
+_PIECE = 500
 
 
 class Reconciler:
@@ -50,8 +55,8 @@ class Reconciler:
         self._clock = clock
         self._small: OrderedDict[str, None] = OrderedDict()
         self._large: OrderedDict[str, None] = OrderedDict()
-        self._unsettled = _Later(SETTLED_SECONDS, clock)
-        self._second_looks = [_Later(SECOND_LOOK_SECONDS * 3**n, clock) for n in range(_SECOND_LOOKS)]
+        self._unsettled = Later(SETTLED_SECONDS, clock)
+        self._second_looks = [Later(SECOND_LOOK_SECONDS * 3**n, clock) for n in range(_SECOND_LOOKS)]
         self._unreadable: set[str] = set()
         self._reading: Examination | None = None
         self._without_hash = True
@@ -81,26 +86,40 @@ class Reconciler:
 
         `quick` looks for names that have come or gone only.
         """
-        if self._is_away():
-            return
-        known = self._catalogue.stamps(directory)
+        before, _ = self._catalogue.last_changes()
+        count = 0
         new: list[str] = []
         try:
-            for number, (name, entry) in enumerate(scan.files(self._root, directory)):
-                stamp = known.pop(name, None)
-                if stamp is None or (not quick and _differs(entry, stamp)):
-                    new.append(scan.join(directory, name))
-                elif not quick and not self.has_notes and _is_recent(stamp):
-                    self._second_looks[0].add(scan.join(directory, name))
-                if number % _PAUSE_EVERY == _PAUSE_EVERY - 1:
-                    yield
+            for piece in _in_pieces(scan.files(self._root, directory)):
+                known = self._catalogue.stamps([scan.join(directory, name) for name, _ in piece])
+                count += len(known)
+                for name, entry in piece:
+                    path = scan.join(directory, name)
+                    stamp = known.get(path)
+                    if stamp is None or (not quick and _differs(entry, stamp)):
+                        new.append(path)
+                    elif not quick and not self.has_notes and _is_recent(stamp):
+                        self._second_looks[0].add(path)
+                yield
         except (FileNotFoundError, NotADirectoryError):
             pass
         except OSError as e:
             log.warning("%s cannot be read: %s", directory or ".", e)
             return
+        if new and self._is_away():
+            return
         self._check_settled(new)
-        self.check(scan.join(directory, name) for name in known)
+        # All of the known ones are there, unless somebody has changed something meanwhile.
+        if (self._catalogue.count_in(directory), self._catalogue.last_changes()[0]) != (count, before):
+            yield from self._check_gone(directory)
+
+    def _check_gone(self, directory: str) -> Iterator[None]:
+        for paths in self._catalogue.paths_in(directory, _PIECE):
+            gone = [path for path in paths if scan.look(self._root / path) is None]
+            if gone and self._is_away():
+                return
+            self.check(gone)
+            yield
 
     def check_all(self) -> Iterator[None]:
         """Compare everything; yields where there may be a pause."""
@@ -258,35 +277,6 @@ class Reconciler:
             self._catalogue.put((), paths[start : start + _BATCH])
 
 
-class _Later:
-    """Paths that want to be looked at so many seconds after they were added."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self._seconds = seconds
-        self._clock = clock
-        self._due: OrderedDict[str, float] = OrderedDict()
-
-    def add(self, path: str) -> None:
-        """Add a path, unless it is there."""
-        self._due.setdefault(path, self._clock() + self._seconds)
-
-    def drop(self, path: str) -> None:
-        """Forget a path."""
-        self._due.pop(path, None)
-
-    def next(self) -> float | None:
-        """Return in how many seconds the first one is due; None when there is none."""
-        first = next(iter(self._due.values()), None)
-        return None if first is None else max(0.0, first - self._clock())
-
-    def take_due(self) -> list[str]:
-        """Return those that are due, and forget them."""
-        found = []
-        while self.next() == 0.0:
-            found.append(self._due.popitem(last=False)[0])
-        return found
-
-
 def _is_recent(stamp: Stamp) -> bool:
     return abs(time.time() - stamp.mtime_ns / 1e9) < _RECENT_SECONDS
 
@@ -295,3 +285,10 @@ def _differs(entry: os.DirEntry[str], known: Stamp) -> bool:
     with suppress(OSError):
         return scan.stamp(entry.stat()) != known
     return True
+
+
+def _in_pieces(found: Iterable[T]) -> Iterator[list[T]]:
+    """Yield what is found, a piece at a time: all of a large directory would take much memory."""
+    left = iter(found)
+    while piece := list(islice(left, _PIECE)):
+        yield piece
