@@ -161,10 +161,12 @@ def _count_files(directory: Path) -> int:
     """Return how many package files there are, in sub-directories too; dot files are ppctl's own."""
     import os
 
+    from ppctl.server.spelling import SIDECARS
+
     count = 0
     for _, directories, files in os.walk(directory):
         directories[:] = [name for name in directories if not name.startswith(".")]
-        count += sum(not name.startswith(".") for name in files)
+        count += sum(not name.startswith(".") and not name.endswith(SIDECARS) for name in files)
     return count
 
 

@@ -23,7 +23,8 @@ from ppctl.server.catalogue import Catalogue, File
 from ppctl.server.changes import Entry
 from ppctl.server.drafts import Draft
 from ppctl.server.metadata import Metadata
-from ppctl.server.names import PROVENANCE, SIDECARS, normalize
+from ppctl.server.names import normalize
+from ppctl.server.spelling import PROVENANCE, SIDECARS
 
 log = logging.getLogger("ppctl.server.backend")
 

@@ -14,8 +14,9 @@ from ppctl.server import drafts, kept, marks
 from ppctl.server.catalogue import Catalogue, File
 from ppctl.server.known import Known
 from ppctl.server.marks import STATUSES, Marks
-from ppctl.server.names import SIDECARS, normalize, release_of
+from ppctl.server.names import normalize, release_of
 from ppctl.server.owners import Owners
+from ppctl.server.spelling import SIDECARS
 
 log = logging.getLogger("ppctl.server.control")
 

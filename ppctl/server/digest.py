@@ -8,7 +8,7 @@ import os
 import stat
 from pathlib import Path
 
-from ppctl.server import attestations, metadata, names, scan
+from ppctl.server import attestations, metadata, names, scan, spelling
 from ppctl.server.changes import Entry
 from ppctl.server.scan import Stamp
 
@@ -69,5 +69,5 @@ def examine(packages: Path, path: str) -> Entry | None:
 
 def entry_of_sidecar(path: str, stamp: Stamp, content: bytes, sha256: str | None = None) -> Entry:
     """Return what is to be entered about a signature or provenance with this content."""
-    about = attestations.subject_hash(content) if path.endswith(names.PROVENANCE) else None
+    about = attestations.subject_hash(content) if path.endswith(spelling.PROVENANCE) else None
     return Entry(path, stamp, sha256 or hashlib.sha256(content).hexdigest(), about_sha256=about)

@@ -16,7 +16,7 @@ from typing import Any
 # For the types that it adds: .whl and .egg.
 import pypiserver.core  # noqa: F401
 
-from ppctl.server import at_hand, attestations, names, scan
+from ppctl.server import at_hand, attestations, names, scan, spelling
 from ppctl.server.answers import (
     Answer,
     BadRange,
@@ -198,7 +198,7 @@ def _blocks(opened: io.FileIO, left: int) -> Iterable[bytes]:
 @lru_cache(maxsize=1024)
 def content_type(path: str) -> str:
     """Return the header of an answer with this file."""
-    if path.endswith(names.PROVENANCE):
+    if path.endswith(spelling.PROVENANCE):
         return attestations.CONTENT_TYPE
     kind = mimetypes.guess_type(Path(path).name)[0] or "application/octet-stream"
     return f"{kind}; charset=UTF-8" if kind.startswith("text/") else kind

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ppctl.server import kept, names
+from ppctl.server import kept, names, spelling
 
 # pypiserver neither lists nor serves names that begin with a dot.
 PREFIX = ".ppctl-upload-"
@@ -148,7 +148,7 @@ class Draft:
         """Return each path of the file that is replaced and its sidecars, and where it is kept meanwhile."""
         return [
             (final.with_name(f"{final.name}{ending}"), self._directory / f"{_BEFORE}{ending}")
-            for ending in ("", *names.SIDECARS)
+            for ending in ("", *spelling.SIDECARS)
         ]
 
 
@@ -170,7 +170,7 @@ def draft(packages: Path) -> Iterator[Draft]:
 
 def sidecars_of(path: Path) -> list[Path]:
     """Return the paths that what belongs to a file may have."""
-    return [path.with_name(f"{path.name}{ending}") for ending in names.SIDECARS]
+    return [path.with_name(f"{path.name}{ending}") for ending in spelling.SIDECARS]
 
 
 def remove(path: Path, lock: Path) -> None:
@@ -233,7 +233,7 @@ def _complete(directory: Path, final: Path) -> None:
     """Give a file that was killed while it was replaced its sidecars, whichever of the two it is."""
     for own in (final.name, _BEFORE):
         if _is_same(directory / own, final):
-            for ending in names.SIDECARS:
+            for ending in spelling.SIDECARS:
                 with contextlib.suppress(FileNotFoundError, FileExistsError):
                     os.link(directory / f"{own}{ending}", final.with_name(f"{final.name}{ending}"))
 

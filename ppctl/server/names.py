@@ -9,11 +9,7 @@ from packaging.version import InvalidVersion, Version
 from pypiserver.pkg_helpers import guess_pkgname_and_version, normalize_pkgname, parse_version
 
 from ppctl.server import scan
-
-SIGNATURE = ".asc"
-PROVENANCE = ".provenance"
-SIDECARS = (SIGNATURE, PROVENANCE)
-"""The endings of files that are kept beside a package file and belong to it."""
+from ppctl.server.spelling import SIDECARS
 
 # Below every character of a name, so that joined parts sort as the tuple does that pypiserver sorts by.
 _SEPARATOR = "\x01"

@@ -18,7 +18,7 @@ from packaging.version import InvalidVersion, Version
 
 from ppctl.server.catalogue import File
 from ppctl.server.marks import Marks
-from ppctl.server.names import PROVENANCE
+from ppctl.server.spelling import PROVENANCE
 
 API_VERSION = "1.4"
 

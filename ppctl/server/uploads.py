@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import urlencode
 
-from ppctl.server import acceptance, attestations, names
+from ppctl.server import acceptance, attestations, spelling
 from ppctl.server.acceptance import NotAccepted, shown
 from ppctl.server.access import IDENTITY, Access, Refusal
 from ppctl.server.answers import Answer, plain
@@ -137,12 +137,12 @@ class Uploads:
         with draft.open() as file:
             about = acceptance.check(file, filename, fields.get("filetype", ""))
         if upload.signature:
-            if upload.signature[0] != f"{filename}{names.SIGNATURE}":
+            if upload.signature[0] != f"{filename}{spelling.SIGNATURE}":
                 raise NotAccepted(f"Unrelated signature {shown(upload.signature[0])} for package {filename}")
-            draft.sidecars[names.SIGNATURE] = upload.signature[1]
+            draft.sidecars[spelling.SIGNATURE] = upload.signature[1]
         if fields.get("attestations"):
             made = attestations.provenance(fields["attestations"], filename, draft.sha256)
-            draft.sidecars[names.PROVENANCE] = made
+            draft.sidecars[spelling.PROVENANCE] = made
         if any(len(filename + ending) > acceptance.MAX_NAME for ending in draft.sidecars):
             raise NotAccepted(f"{shown(filename)}: too long a name for what belongs to the file")
         self._backend.store(draft, filename, about, environ.get(IDENTITY), is_again=upload.is_again)

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -113,6 +114,16 @@ def test_status_of_workers_that_are_stopped_says_what_starts_them(monkeypatch: p
     operate.stop(found, world.machine(), wait=True)
     assert status.status(found, world.machine()) == 1
     assert f"every worker is stopped (ppctl start -C {HOME} starts them)" in world.stdout.getvalue()
+
+
+def test_status_counts_packages_without_what_belongs_to_them(tmp_path: Path) -> None:
+    for name in ("foo-1.0.zip", "foo-1.0.zip.asc", "sub/bar-1.0.zip.provenance", "sub/bar-1.0.zip"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    for name in (".ppctl-names", ".ppctl-upload-1/content"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert status._count_files(tmp_path) == 2
 
 
 def test_what_workers_say_does_nothing_to_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 from ppctl.server import drafts
 from ppctl.server.attestations import subject_hash
 from ppctl.server.catalogue import Catalogue
-from ppctl.server.names import SIDECARS
 from ppctl.server.reconcile import Reconciler
+from ppctl.server.spelling import SIDECARS
 from tests.server.archives import wheel
 from tests.server.faults import Steps
 from tests.server.in_process import Index
