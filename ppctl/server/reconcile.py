@@ -91,10 +91,10 @@ class Reconciler:
         new: list[str] = []
         try:
             for piece in _in_pieces(scan.files(self._root, directory)):
-                known = self._catalogue.stamps([scan.join(directory, name) for name, _ in piece])
+                there = {scan.join(directory, name): entry for name, entry in piece}
+                known = self._catalogue.stamps(there)
                 count += len(known)
-                for name, entry in piece:
-                    path = scan.join(directory, name)
+                for path, entry in there.items():
                     stamp = known.get(path)
                     if stamp is None or (not quick and _differs(entry, stamp)):
                         new.append(path)

@@ -163,14 +163,16 @@ class Session:
         paths: dict[str, None] = {}
         changed: dict[str, None] = {}
         for event in events:
-            if not scan.is_listed(event.name):
+            if event.directory is None or not scan.is_listed(event.name):
                 continue
-            if event.directory is not None and event.mask & inotify.IS_DIRECTORY:
-                self._directory_event(event.directory, event)
-            elif event.directory == "" and event.mask & _ENDS:
+            if event.directory == "" and event.mask & _ENDS:
                 self._is_over = True
-            elif event.directory is not None and event.name:
-                self._file_event(scan.join(event.directory, event.name), event.mask, paths, changed)
+            elif event.name:
+                path = scan.join(event.directory, event.name)
+                if event.mask & inotify.IS_DIRECTORY:
+                    self._directory_event(path, event.mask)
+                else:
+                    self._file_event(path, event.mask, paths, changed)
         if any(event.directory is None for event in events):
             log.info("the kernel has lost notes: looking at everything")
             self._next_full = 0.0
@@ -193,23 +195,18 @@ class Session:
         elif mask & inotify.ATTRIBUTES and self._reconciler.has_seen(path):
             paths[path] = None
 
-    def _directory_event(self, parent: str, event: Event) -> None:
-        directory = scan.join(parent, event.name) if event.name else parent
-        if not event.name and event.mask & _ENDS and directory == "":
-            self._is_over = True
-        if not event.name:
-            return
-        if event.mask & (inotify.MOVED_FROM | inotify.DELETED) and self._notes:
+    def _directory_event(self, directory: str, mask: int) -> None:
+        if mask & (inotify.MOVED_FROM | inotify.DELETED) and self._notes:
             self._notes.forget(directory)
         # What is not watched could not be read when it came, and perhaps can now.
-        is_opened = event.mask & inotify.ATTRIBUTES and self._notes and not self._notes.has(directory)
-        if event.mask & (inotify.CREATED | inotify.MOVED_TO) or is_opened:
+        is_opened = mask & inotify.ATTRIBUTES and self._notes and not self._notes.has(directory)
+        if mask & (inotify.CREATED | inotify.MOVED_TO) or is_opened:
             # Watched first, looked at afterwards: nothing falls between.
             for found in scan.directories(self._root, directory):
                 self._add(found)
             for found in scan.directories(self._root, directory):
                 self._at_leisure(self._reconciler.check_directory(found))
-        elif event.mask & (inotify.MOVED_FROM | inotify.DELETED):
+        elif mask & (inotify.MOVED_FROM | inotify.DELETED):
             for known in self._catalogue.directories():
                 if known == directory or known.startswith(f"{directory}/"):
                     self._at_leisure(self._reconciler.check_directory(known))

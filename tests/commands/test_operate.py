@@ -117,10 +117,9 @@ def test_status_of_workers_that_are_stopped_says_what_starts_them(monkeypatch: p
 
 
 def test_status_counts_packages_without_what_belongs_to_them(tmp_path: Path) -> None:
-    for name in ("foo-1.0.zip", "foo-1.0.zip.asc", "sub/bar-1.0.zip.provenance", "sub/bar-1.0.zip"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).touch()
-    for name in (".ppctl-names", ".ppctl-upload-1/content"):
+    packages = ["foo-1.0.zip", "sub/bar-1.0.zip"]
+    beside = ["foo-1.0.zip.asc", "sub/bar-1.0.zip.provenance", ".ppctl-names", ".ppctl-upload-1/content"]
+    for name in (*packages, *beside):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
     assert status._count_files(tmp_path) == 2
